@@ -59,6 +59,7 @@ class RunStarted(_Data, tag="run_started.1"):
     """A request was admitted. Holds everything that the run uses and that would differ if drawn again."""
 
     input_ref: str
+    """The user's `Message`, as JSON."""
     seed: int
     flags: dict[str, str] = {}
     memory: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class InputChecked(_Data, tag="input_checked.1"):
 
     decision: Decision
     input_ref: str
+    input_bytes: int = 0
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -135,7 +137,8 @@ class StepKind(StrEnum):
 class RequestDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model request as the difference to the session's previous one.
 
-    The messages are the first `kept` references of the request of step `base`, then `appended`.
+    The messages are the first `kept` references of the request of step `base` (as `ContextCompacted` events since
+    then have left it), then `appended`. A reference that begins with `b:` is a body of the bundle.
     """
 
     base: str = ""
@@ -160,8 +163,11 @@ class ToolIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool: str
     """A name of the bundle's manifest."""
     arguments_ref: str
-    call_id_ref: str = ""
-    """The model's id of the call, as a body: a hostile model chooses it."""
+    """Canonical JSON that the tool's schema has accepted."""
+    asked_by: str = ""
+    """The chat step whose answer asked for this call."""
+    call_index: int = 0
+    """Which of that answer's calls it is."""
     effect: str = "read"
     idempotency_key: str = ""
     undoes: str = ""
@@ -181,31 +187,22 @@ class StepIntended(_Data, tag="step_intended.1"):
     verdicts: tuple[Verdict, ...] = ()
 
 
-class AskedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """One tool call that a model asked for, in its order. `tool` is empty when no such tool is offered."""
-
-    tool: str
-    name_ref: str
-    call_id_ref: str
-    arguments_ref: str
-
-
 class StepDone(_Data, tag="step_done.1"):
     """A call has come back. Includes the model_response or tool_result crossing. `content_ref` is what the loop sees."""
 
     step_id: str
     content_ref: str
-    """For chat: the message, as JSON. For tools: the text of the result for the model."""
+    """The `Message` for the conversation, as JSON: an assistant's, or the answer to a tool call."""
+    content_bytes: int = 0
     value_ref: str = ""
-    """For tools: the result as JSON."""
-    calls: tuple[AskedCall, ...] = ()
-    has_text: bool = False
+    """For tools: the result as JSON, when the message's text is not just that."""
+    calls: tuple[str, ...] = ()
+    """For chat: the tools asked for, in the order of the message; empty text for a tool that is not offered."""
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     cost_nano_usd: int = 0
     provider: str = ""
     model: str = ""
-    response_id_ref: str = ""
     duration_s: float = 0.0
     first_delta_s: float | None = None
     attempts: int = 1
@@ -229,6 +226,7 @@ class StepFailed(_Data, tag="step_failed.1"):
     code: str
     executed: Executed = Executed.NO
     content_ref: str = ""
+    content_bytes: int = 0
     detail_ref: str = ""
     duration_s: float = 0.0
     attempts: int = 1
@@ -245,9 +243,12 @@ class StepRefused(_Data, tag="step_refused.1"):
     code: str
     tool: str
     content_ref: str
-    call_id_ref: str = ""
-    arguments_ref: str = ""
+    content_bytes: int = 0
+    asked_by: str = ""
+    call_index: int = 0
     approval_id: str = ""
+    detail_ref: str = ""
+    """For the operator: what was wrong with the arguments."""
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -306,6 +307,7 @@ class ContextCompacted(_Data, tag="context_compacted.1"):
     start: int
     stop: int
     summary_ref: str = ""
+    summary_bytes: int = 0
 
 
 class FeedbackGiven(_Data, tag="feedback_given.1"):
