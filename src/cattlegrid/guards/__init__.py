@@ -1,8 +1,5 @@
-"""Decide: a guard looks at one crossing and answers `allow`, `modify`, `hold` or `deny`.
+"""Decides what may cross: pure checks at six crossings, outside the model. Begin with `chain.py`.
 
-A guard is pure: crossing, content and context go in, a verdict comes out, and nothing is called. A guard that crashes
-has denied. The chain combines the verdicts of a crossing and is the only place where `Cleared` values are made, so
-that nothing leaves through `calls` which the guards have not seen.
-
-May import `journal` and `core`; knows nothing of its siblings `calls` and `telemetry`. Begin with the chain.
+May import `core` and `journal`; calls nothing. A guard is one small class with `name`, `version`, `crossings` and
+`judge`; the composition root puts the chain together.
 """
