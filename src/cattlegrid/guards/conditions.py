@@ -82,9 +82,7 @@ def _check(part: ast.expr, *, truth: bool) -> None:
         _check(part.operand, truth=True)
     elif isinstance(part, ast.Compare) and truth:
         _check_comparison(part)
-    elif isinstance(part, ast.Name):
-        return
-    elif not truth and _is_literal(part):
+    elif isinstance(part, ast.Name) or (not truth and _is_literal(part)):
         return
     else:
         raise ValueError(
@@ -115,7 +113,7 @@ def _is_literal(part: ast.expr) -> bool:
     return isinstance(part, ast.Constant) and isinstance(part.value, int | float | str)
 
 
-def _value(part: ast.expr, arguments: Mapping[str, object]) -> Any:
+def _value(part: ast.expr, arguments: Mapping[str, object]) -> object:
     match part:
         case ast.Constant(value=value):
             return value
@@ -139,9 +137,9 @@ def _value(part: ast.expr, arguments: Mapping[str, object]) -> Any:
 
 
 def _compare(part: ast.Compare, arguments: Mapping[str, object]) -> bool:
-    left = _value(part.left, arguments)
+    left: Any = _value(part.left, arguments)
     for comparison, right_part in zip(part.ops, part.comparators, strict=True):
-        right = _value(right_part, arguments)
+        right: Any = _value(right_part, arguments)
         if not isinstance(comparison, ast.In | ast.NotIn):
             _require_same_kind(left, right)
         if not _COMPARISONS[type(comparison)](left, right):

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from cattlegrid.core.messages import FinishReason, Usage
+from cattlegrid.core.tools import Effect, Retry
 from cattlegrid.core.verdicts import Decision, Verdict
 
 CONTROL_STREAM: Final = "control"
@@ -168,7 +169,8 @@ class ToolIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The chat step whose answer asked for this call."""
     call_index: int = 0
     """Which of that answer's calls it is."""
-    effect: str = "read"
+    effect: Effect = Effect.READ
+    retry: Retry = Retry.FREE
     idempotency_key: str = ""
     undoes: str = ""
     """The step whose effect is taken back, or whose outcome is asked for."""

@@ -74,6 +74,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """session: digest of the bundle; approval and idempotency: the run id."""
     digest: str = ""
     """idempotency: the keyed digest of the request."""
+    due_us: int = 0
+    """approval: when it expires, 0 for never."""
     created_us: int = 0
     updated_us: int = 0
 
@@ -130,6 +132,7 @@ class EntryQuery(msgspec.Struct, frozen=True, kw_only=True):
     stream: str = ""
     statuses: tuple[str, ...] = ()
     updated_before_us: int | None = None
+    due_before_us: int | None = None
     before_id: str = ""
     limit: int = 50
 
@@ -200,7 +203,7 @@ class JournalStore(Protocol):
         ...
 
     async def streams_with_inbox(self) -> Sequence[str]:
-        """Streams that have items and no live lease: somebody should take them."""
+        """Streams that have items not yet folded in, whoever holds their lease."""
         ...
 
     # owners, erasure, retention
