@@ -32,7 +32,7 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 # --- a session opens and closes ---------------------------------------------------------------------------------------
 
 
-class SessionOpened(_Data, tag="session_opened.1"):
+class SessionOpened(_Data, frozen=True, kw_only=True, tag="session_opened.1"):
     """The first event of a session: for whom, with which bundle. `principal_ref` is the user's name, as a body."""
 
     tenant: str
@@ -45,7 +45,7 @@ class SessionOpened(_Data, tag="session_opened.1"):
     principal_ref: str
 
 
-class SessionClosed(_Data, tag="session_closed.1"):
+class SessionClosed(_Data, frozen=True, kw_only=True, tag="session_closed.1"):
     """The last event of a session, but for feedback."""
 
     outcome: str
@@ -56,7 +56,7 @@ class SessionClosed(_Data, tag="session_closed.1"):
 # --- a run ------------------------------------------------------------------------------------------------------------
 
 
-class RunStarted(_Data, tag="run_started.1"):
+class RunStarted(_Data, frozen=True, kw_only=True, tag="run_started.1"):
     """A request was admitted. Holds everything that the run uses and that would differ if drawn again."""
 
     input_ref: str
@@ -75,7 +75,7 @@ class RunStarted(_Data, tag="run_started.1"):
     """Keyed digest of the request's body, to tell the same request from another one under the same key."""
 
 
-class InputChecked(_Data, tag="input_checked.1"):
+class InputChecked(_Data, frozen=True, kw_only=True, tag="input_checked.1"):
     """The input crossing. `input_ref` is what the model will see."""
 
     decision: Decision
@@ -84,14 +84,14 @@ class InputChecked(_Data, tag="input_checked.1"):
     verdicts: tuple[Verdict, ...] = ()
 
 
-class RunResumed(_Data, tag="run_resumed.1"):
+class RunResumed(_Data, frozen=True, kw_only=True, tag="run_resumed.1"):
     """A new writer goes on with an open run after a crash or a take-over; counted, so that a deadly run ends."""
 
     epoch: int
     attempt: int
 
 
-class CancelRequested(_Data, tag="cancel_requested.1"):
+class CancelRequested(_Data, frozen=True, kw_only=True, tag="cancel_requested.1"):
     """Somebody asked for the end of the run."""
 
     by: str
@@ -110,7 +110,7 @@ class RunStatus(StrEnum):
     ERASED = "erased"
 
 
-class RunFinished(_Data, tag="run_finished.1"):
+class RunFinished(_Data, frozen=True, kw_only=True, tag="run_finished.1"):
     """The answer, once it is durable. Includes the output crossing."""
 
     status: RunStatus
@@ -176,7 +176,7 @@ class ToolIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The step whose effect is taken back, or whose outcome is asked for."""
 
 
-class StepIntended(_Data, tag="step_intended.1"):
+class StepIntended(_Data, frozen=True, kw_only=True, tag="step_intended.1"):
     """A call is about to leave. Durable before a side effect. Includes the model_request or tool_call crossing."""
 
     step_id: str
@@ -189,7 +189,7 @@ class StepIntended(_Data, tag="step_intended.1"):
     verdicts: tuple[Verdict, ...] = ()
 
 
-class StepDone(_Data, tag="step_done.1"):
+class StepDone(_Data, frozen=True, kw_only=True, tag="step_done.1"):
     """A call has come back. Includes the model_response or tool_result crossing. `content_ref` is what the loop sees."""
 
     step_id: str
@@ -221,7 +221,7 @@ class Executed(StrEnum):
     UNKNOWN = "unknown"
 
 
-class StepFailed(_Data, tag="step_failed.1"):
+class StepFailed(_Data, frozen=True, kw_only=True, tag="step_failed.1"):
     """A call came to nothing, or its result was refused. `content_ref` is what the model is told."""
 
     step_id: str
@@ -238,7 +238,7 @@ class StepFailed(_Data, tag="step_failed.1"):
     verdicts: tuple[Verdict, ...] = ()
 
 
-class StepRefused(_Data, tag="step_refused.1"):
+class StepRefused(_Data, frozen=True, kw_only=True, tag="step_refused.1"):
     """A call that a guard, the schema or a person did not let out. `content_ref` is what the model is told."""
 
     step_id: str
@@ -264,7 +264,7 @@ class HoldReason(StrEnum):
     IN_DOUBT = "in_doubt"
 
 
-class StepHeld(_Data, tag="step_held.1"):
+class StepHeld(_Data, frozen=True, kw_only=True, tag="step_held.1"):
     """A call waits for a person. The approval binds to `call_digest`."""
 
     step_id: str
@@ -288,7 +288,7 @@ class ApprovalDecision(StrEnum):
     EXPIRED = "expired"
 
 
-class ApprovalDecided(_Data, tag="approval_decided.1"):
+class ApprovalDecided(_Data, frozen=True, kw_only=True, tag="approval_decided.1"):
     """The decision on a held step."""
 
     approval_id: str
@@ -302,7 +302,7 @@ class ApprovalDecided(_Data, tag="approval_decided.1"):
 # --- the rest of a session --------------------------------------------------------------------------------------------
 
 
-class ContextCompacted(_Data, tag="context_compacted.1"):
+class ContextCompacted(_Data, frozen=True, kw_only=True, tag="context_compacted.1"):
     """Messages `start` to `stop` (exclusive) of the last request were dropped, and `summary_ref` put there if any."""
 
     strategy: str
@@ -312,7 +312,7 @@ class ContextCompacted(_Data, tag="context_compacted.1"):
     summary_bytes: int = 0
 
 
-class FeedbackGiven(_Data, tag="feedback_given.1"):
+class FeedbackGiven(_Data, frozen=True, kw_only=True, tag="feedback_given.1"):
     """What a user thought of a run."""
 
     run_id: str
@@ -325,7 +325,7 @@ class FeedbackGiven(_Data, tag="feedback_given.1"):
 # --- release and control streams --------------------------------------------------------------------------------------
 
 
-class BundleRegistered(_Data, tag="bundle_registered.1"):
+class BundleRegistered(_Data, frozen=True, kw_only=True, tag="bundle_registered.1"):
     """A version of an agent got its number. The manifest and the files are bodies owned by the bundle."""
 
     agent: str
@@ -336,7 +336,7 @@ class BundleRegistered(_Data, tag="bundle_registered.1"):
     dirty: bool = False
 
 
-class KeyCreated(_Data, tag="key_created.1"):
+class KeyCreated(_Data, frozen=True, kw_only=True, tag="key_created.1"):
     """An API key exists from now on. `user` and `act_as` of people are given by pseudonym only."""
 
     key_id: str
@@ -347,21 +347,21 @@ class KeyCreated(_Data, tag="key_created.1"):
     by: str = ""
 
 
-class KeyRevoked(_Data, tag="key_revoked.1"):
+class KeyRevoked(_Data, frozen=True, kw_only=True, tag="key_revoked.1"):
     """An API key is worth nothing from now on."""
 
     key_id: str
     by: str = ""
 
 
-class UserErased(_Data, tag="user_erased.1"):
+class UserErased(_Data, frozen=True, kw_only=True, tag="user_erased.1"):
     """The key of an owner is gone."""
 
     owner: str
     by: str = ""
 
 
-class SessionRetired(_Data, tag="session_retired.1"):
+class SessionRetired(_Data, frozen=True, kw_only=True, tag="session_retired.1"):
     """The events of a session were deleted by retention; `seq` and `hash` are of its last event."""
 
     session: str
@@ -369,7 +369,7 @@ class SessionRetired(_Data, tag="session_retired.1"):
     last_hash: str
 
 
-class OperatorActed(_Data, tag="operator_acted.1"):
+class OperatorActed(_Data, frozen=True, kw_only=True, tag="operator_acted.1"):
     """An action of an operator that no other event records."""
 
     action: str
