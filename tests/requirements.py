@@ -1,0 +1,306 @@
+"""What Cattlegrid promises, as data: each promise has a stable id and at least one test that shows it.
+
+A test names the promises it shows with `@pytest.mark.requirement("area:feature")`;
+`tests/architecture/test_requirements.py` holds both directions. Ids are never reused for something else.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """One promise; `id` is `area:feature`."""
+
+    id: str
+    text: str
+
+
+def _area(area: str, promises: dict[str, str]) -> tuple[Requirement, ...]:
+    return tuple(Requirement(id=f"{area}:{name}", text=text) for name, text in promises.items())
+
+
+_NEWCOMER: Final = _area(
+    "newcomer",
+    {
+        "demo-acts": "The demo plays its acts, or one of them, and ends with a table computed from what was recorded.",
+        "demo-kill": "In the demo a server is killed inside a refund; afterwards one refund was made, no event lost.",
+        "demo-why": "The demo shows the tree of a run and replays its session as identical.",
+        "demo-json": "The demo prints one JSON document for machines when asked to.",
+        "demo-fails": "A broken promise makes the demo exit non-zero.",
+        "own-agent": "From `init` to `runs show last`: lint, serve, chat, a held refund, its approval, the refund once.",
+        "scripted-or-real": "An API key in the environment chooses a real model, its absence the scripted one.",
+    },
+)
+
+_SKELETON: Final = _area(
+    "skeleton",
+    {
+        "rooms": "Every room exists, says what it is for, and imports downwards only.",
+        "code-rules": "Modules are short, documented, without `global`, pass-through keywords or hidden imports.",
+        "one-door": "Only the guard chain makes cleared requests, and `calls.perform` takes nothing else.",
+        "words": "Identifiers use the project's words and none of the refused ones.",
+        "locks": "Lock files hold a hash for every package and no address; they satisfy what is declared.",
+        "no-traces": "No file names a path of a machine or the host of a package registry.",
+        "docs": "Every link in the documents leads somewhere.",
+        "decisions": "Choices and dependencies have their reasons on record.",
+        "surface": "The public names of the package are few, sorted and as listed.",
+    },
+)
+
+_BUNDLE: Final = _area(
+    "bundle",
+    {
+        "load": "A folder with an agent becomes a bundle with its prompts, tools, models, limits and policy.",
+        "problems": "What is wrong in a file is said with file, line, key and what to do.",
+        "schema": "Editors get a JSON Schema of both configuration files.",
+        "hash": "Everything that defines a version changes the content hash, the dependency lock too; nothing else does.",
+        "numbers": "Bundles are numbered per agent; the same content keeps its number.",
+        "provenance": "A bundle records the commit it was built from and whether files differed from it.",
+        "files-kept": "The files of a bundle are kept, so that a pinned session finds its code after the folder changed.",
+        "side-by-side": "Two versions of one agent's code are loaded at the same time and do not see each other.",
+        "lint": "`cattlegrid lint` prints name, number, hash, tools, what needs a person, and limits.",
+        "diff": "Two bundles are compared part by part, line by line.",
+        "portable": "A bundle that was exported is imported elsewhere with the same hash, and a changed file is refused.",
+    },
+)
+
+_JOURNAL: Final = _area(
+    "journal",
+    {
+        "streams": "Events of one stream are read back in order with their sequence numbers and hashes.",
+        "closed-union": "Event types are a closed union; an unknown one is an error.",
+        "upcasters": "A stored fixture of every old event version is read as the current one.",
+        "bodies": "Text lives in compressed bodies, stored once per owner; events hold references.",
+        "keys": "A user's bodies are encrypted with the user's key; the store notices a missing or foreign master key.",
+        "keyed-digests": "Digests of what a user wrote are keyed, so that equal words of two users do not match.",
+        "deltas": "A model request is stored as what it adds to the request before, and is rebuilt exactly.",
+        "writer": "One writer per session gives events their place, also those of tool calls that run in parallel.",
+        "inbox": "What others post to a session is folded in once by its writer, or by the poster when there is none.",
+        "lease": "A session has one leaseholder; a later epoch fences the one before.",
+        "compare-and-set": "An append against a head that has moved writes nothing and fails nobody else of its batch.",
+        "group-commit": "Appends of several sessions share a transaction.",
+        "barrier": "A barrier returns only when everything appended before it is durable.",
+        "poisoned": "After a failed append the writer takes nothing more.",
+        "seals": "Heads of streams are sealed regularly by a keyed signature.",
+        "feed": "The feed gives all events of all streams in commit order and skips none.",
+        "contract": "The in-memory store and the SQLite store pass the same suite.",
+        "verify": "`verify` finds a rewritten chain and a cut tail, and passes an honest store.",
+        "erase": "Erasing a user removes their key and words everywhere, ends their runs, and the chain still verifies.",
+        "erase-again": "Erasures are kept in a ledger that is applied again after a restore.",
+        "retention": "Sessions older than the configured age are removed with their bodies.",
+        "state-machine": "A random sequence of writers, leases, appends and reads never breaks the journal's invariants.",
+    },
+)
+
+_RUNTIME: Final = _area(
+    "runtime",
+    {
+        "outcome": "A session closes when idle, with the outcome that the agent's rule gives.",
+        "serial": "Runs of one session are serial: a second request is queued, refused or interrupts.",
+        "join": "The same text sent again while its run is open joins that run.",
+        "loop": "The native loop is a pure function of the recorded events.",
+        "parallel-tools": "Independent tool calls of one turn run at the same time and are recorded in order.",
+        "context-window": "A conversation that grows too long is cut to a window, and the cut is recorded.",
+        "context-summary": "A conversation that grows too long is summarised, and the summary is a recorded step.",
+        "limits": "A run that meets a limit ends in time with an honest partial answer.",
+        "cancel": "A run that is cancelled stops, and what it did is on record.",
+        "hold": "A call that meets an approve line waits for a person, through restarts, and runs once approved.",
+        "approval-exact": "An approval holds for the exact call it was given for.",
+        "approval-reject": "A rejected or expired call never runs, and the model is told.",
+        "hold-time": "Time on hold counts against no limit.",
+        "effects": "An intent is durable before any side effect, and carries the idempotency key of every attempt.",
+        "retry": "After an unknown outcome `free` and `keyed` tools run again, `once` tools do not.",
+        "in-doubt": "A `once` call in doubt is answered by its `reconcile` tool, else by a person.",
+        "undo": "A run that fails undoes its undoable steps in reverse order.",
+        "recovery": "A run whose process died is folded from its events and goes on.",
+        "exact-replay": "A replay drives the real loop with transports that raise, and calls nothing.",
+        "replay-difference": "One changed prompt character or tool result is reported at its exact step.",
+        "upgrade": "A hold taken by one version of the code is resumed by another.",
+        "state-machine": "Random requests, crashes, decisions and cancels never break what runs promise.",
+    },
+)
+
+_MODEL: Final = _area(
+    "model",
+    {
+        "only-way": "A call leaves through `calls.perform` with a cleared request, or not at all.",
+        "streaming": "A streamed answer is put together whatever the pieces it comes in.",
+        "parallel-calls": "Tool calls streamed in parallel are neither merged nor dropped.",
+        "usage": "Usage with cached tokens is read from the last piece, and estimated and marked where absent.",
+        "refusal": "A refusal is told from an answer.",
+        "reasoning": "Reasoning items are kept and sent back unchanged.",
+        "errors": "Errors of the provider become errors of the tree.",
+        "prices": "Cost is integer nano-dollars from the table or from declared prices; an unknown price is refused.",
+        "timeouts": "Connecting and waiting have time-outs of their own, within the deadline of the run.",
+        "retries": "Another attempt comes with jitter, after Retry-After, and only where it may help.",
+    },
+)
+
+_TOOLS: Final = _area(
+    "tools",
+    {
+        "schema": "The schema of a tool comes from its signature and docstring.",
+        "arguments": "Wrong arguments are refused before the call in words that a model can act on.",
+        "threads": "A plain function runs in a thread and does not stop the loop.",
+        "context": "Principal, idempotency key, deadline and logger come from the runtime, never from the model.",
+        "results": "A result of another shape than declared is recorded with the difference and not passed on.",
+    },
+)
+
+_SCRIPTED: Final = _area(
+    "scripted",
+    {
+        "server": "The scripted model is an HTTP server of the common format, streamed and not, and says what it is.",
+        "deterministic": "The same conversation and seed get the same answer.",
+        "personas": "Careful, gullible, looping, inventive and flaky behave as named.",
+    },
+)
+
+_SUPPORT: Final = _area(
+    "support",
+    {
+        "shop": "The shop is a real database with its customers, orders, products and knowledge base, the same each time.",
+        "tools": "Each tool of the reference agent does what it says, and refuses what the shop's rules refuse.",
+        "own-orders": "Tools act for the authenticated customer only.",
+        "snapshot": "A run records the snapshot id of the knowledge base.",
+        "conversation": "Customers' usual requests end as they should, through the whole stack.",
+    },
+)
+
+_SERVER: Final = _area(
+    "server",
+    {
+        "sessions-runs": "Sessions and runs are made, read and continued over HTTP, with answers as JSON.",
+        "idempotency": "The same key with the same body gets the same answer and no second run.",
+        "events": "A run's progress comes as server-sent events and is resumed with Last-Event-ID.",
+        "provisional": "Streamed text is provisional: after a recovery the stream restarts and sends the answer again.",
+        "cancel": "A run is cancelled over HTTP.",
+        "approvals": "Approvals are listed, shown and decided over HTTP by those who may.",
+        "feedback": "A thumb, a score or a text about a run is recorded.",
+        "replay": "An operator replays a session of the own tenant; nobody else does.",
+        "probes": "Health, readiness, liveness, metrics and info answer truthfully.",
+        "keys": "API keys are stored hashed, can be revoked, carry roles and are bound to a user or may act for users.",
+        "bind": "Serving on other than loopback without authentication is refused.",
+        "errors": "An error is a stable code, a sentence and a correlation id, and tells nothing from inside.",
+        "schemathesis": "The server keeps what its OpenAPI document says for generated requests.",
+    },
+)
+
+_CLI: Final = _area(
+    "cli",
+    {
+        "commands": "Every command of the list exists and explains itself with an example.",
+        "json": "Every command that prints data prints it as JSON when asked to.",
+        "init": "`init` makes an agent that lints, answers and refuses to overwrite.",
+        "dev": "`dev --detach` starts a server in the background and says where it is; it is stopped by name.",
+        "inspect": "Sessions, runs and approvals are shown; `last` and short ids are understood.",
+        "errors": "A mistake on the command line exits non-zero with one sentence and no traceback.",
+    },
+)
+
+_INPUT: Final = _area(
+    "input",
+    {
+        "yaml": "Malformed YAML and unknown keys are errors with their place.",
+        "prompt": "A missing prompt is an error that names the file.",
+        "signature": "A tool signature that cannot be a schema is an error that names the parameter.",
+        "json": "A body that is not the JSON expected is refused with what was expected.",
+        "size": "Ten megabytes of input are refused before they are read whole.",
+        "text": "Invalid UTF-8 and control characters are refused or cleaned; emoji pass unchanged.",
+        "foreign": "An unknown session and somebody else's get the same 404.",
+        "concurrent": "Two requests at once to one session lose nothing and mix nothing.",
+        "mismatch": "The same idempotency key with another body is a 409.",
+    },
+)
+
+_FAULT: Final = _area(
+    "fault",
+    {
+        "model-down": "A model that is down, slow, cut or talking nonsense leads to a retry or an honest sentence.",
+        "tool": "A tool that raises, hangs or returns another shape is recorded and told to the model.",
+        "disk-full": "A full disk stops runs with a clear error and loses nothing that was acknowledged.",
+        "database": "A database that is locked or gone turns readiness red and answers 503.",
+        "key-file": "A missing or foreign key file stops the start with what to do.",
+        "sigterm": "SIGTERM drains: open runs end or are left to recovery, then the process stops.",
+        "crash-points": "SIGKILL at every named crash point: no doubled effect, nothing acknowledged is lost.",
+        "random-kill": "SIGKILL at random moments: no doubled effect, nothing acknowledged is lost.",
+        "fdatasync": "An fdatasync precedes what every barrier lets through.",
+        "zombie": "A process stopped beyond its lease and continued writes nothing and doubles no effect.",
+        "during-run": "A thumb, an approval and a cancel that come during a run are not lost.",
+    },
+)
+
+_PRIVACY: Final = _area(
+    "privacy",
+    {
+        "erase-files": "After an erasure in mid-run none of the user's words is in any file, logs and WAL included.",
+        "isolation": "Of 200 sessions of 50 users at once, no secret word appears anywhere but with its owner.",
+    },
+)
+
+_BENCH: Final = _area(
+    "bench",
+    {
+        "json-line": "The last line of every benchmark is one JSON object with the promised keys.",
+        "start": "Importing the core, printing help and becoming ready stay within their times.",
+        "growth": "Stored bytes per turn do not grow with the length of a session.",
+    },
+)
+
+REQUIREMENTS: Final = (
+    *_NEWCOMER,
+    *_SKELETON,
+    *_BUNDLE,
+    *_JOURNAL,
+    *_RUNTIME,
+    *_MODEL,
+    *_TOOLS,
+    *_SCRIPTED,
+    *_SUPPORT,
+    *_SERVER,
+    *_CLI,
+    *_INPUT,
+    *_FAULT,
+    *_PRIVACY,
+    *_BENCH,
+)
+
+# fmt: off
+PENDING: Final = frozenset[str](
+    {
+        "newcomer:demo-acts", "newcomer:demo-kill", "newcomer:demo-why", "newcomer:demo-json",
+        "newcomer:demo-fails", "newcomer:own-agent", "newcomer:scripted-or-real",
+        "bundle:load", "bundle:problems", "bundle:schema", "bundle:hash", "bundle:numbers",
+        "bundle:provenance", "bundle:files-kept", "bundle:side-by-side", "bundle:lint", "bundle:diff",
+        "bundle:portable",
+        "journal:streams", "journal:closed-union", "journal:upcasters", "journal:bodies", "journal:keys",
+        "journal:keyed-digests", "journal:deltas", "journal:writer", "journal:inbox", "journal:lease",
+        "journal:compare-and-set", "journal:group-commit", "journal:barrier", "journal:poisoned",
+        "journal:seals", "journal:feed", "journal:contract", "journal:verify", "journal:erase",
+        "journal:erase-again", "journal:retention", "journal:state-machine",
+        "runtime:outcome", "runtime:serial", "runtime:join", "runtime:loop", "runtime:parallel-tools",
+        "runtime:context-window", "runtime:context-summary", "runtime:limits", "runtime:cancel",
+        "runtime:hold", "runtime:approval-exact", "runtime:approval-reject", "runtime:hold-time",
+        "runtime:effects", "runtime:retry", "runtime:in-doubt", "runtime:undo", "runtime:recovery",
+        "runtime:exact-replay", "runtime:replay-difference", "runtime:upgrade", "runtime:state-machine",
+        "model:only-way", "model:streaming", "model:parallel-calls", "model:usage", "model:refusal",
+        "model:reasoning", "model:errors", "model:prices", "model:timeouts", "model:retries",
+        "tools:schema", "tools:arguments", "tools:threads", "tools:context", "tools:results",
+        "scripted:server", "scripted:deterministic", "scripted:personas",
+        "support:shop", "support:tools", "support:own-orders", "support:snapshot", "support:conversation",
+        "server:sessions-runs", "server:idempotency", "server:events", "server:provisional",
+        "server:cancel", "server:approvals", "server:feedback", "server:replay", "server:probes",
+        "server:keys", "server:bind", "server:errors", "server:schemathesis",
+        "cli:commands", "cli:json", "cli:init", "cli:dev", "cli:inspect", "cli:errors",
+        "input:yaml", "input:prompt", "input:signature", "input:json", "input:size", "input:text",
+        "input:foreign", "input:concurrent", "input:mismatch",
+        "fault:model-down", "fault:tool", "fault:disk-full", "fault:database", "fault:key-file",
+        "fault:sigterm", "fault:crash-points", "fault:random-kill", "fault:fdatasync", "fault:zombie",
+        "fault:during-run",
+        "privacy:erase-files", "privacy:isolation",
+        "bench:json-line", "bench:start", "bench:growth",
+    }
+)
+# fmt: on
+"""Promises that no test shows yet. An id leaves this set with its first test, and the set only shrinks."""
