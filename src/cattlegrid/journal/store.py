@@ -5,9 +5,14 @@ chains, keys, deltas) stands beside this file and is the same for all stores: a 
 
 Every method may raise `StoreUnavailable`. `append` never blocks: it queues the batch for the next shared transaction
 and returns a ticket; whoever needs durability awaits the ticket (a barrier).
+
+Bodies. An append carries every body that its events are the first ones of their stream to refer to, whether or not the
+owner has it already: the store keeps one of each, and remembers that this stream needs it. A user's body can be stored
+only while the owner has a key, so that nothing of an erased user comes back.
 """
 
-from collections.abc import Awaitable, Sequence
+from asyncio import Future
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -85,7 +90,8 @@ class EntryChange(msgspec.Struct, frozen=True, kw_only=True):
 
     entry: Entry
     create: bool = False
-    """When false, only the non-empty ones of `status`, `ref` and `updated_us` are set."""
+    """When false, a missing entry is made; of one that exists, the non-empty ones of `status`, `ref`, `due_us` and
+    `updated_us` are set and the rest stays as it is."""
 
 
 class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +117,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     bodies: tuple[BodyRow, ...] = ()
     changes: tuple[EntryChange, ...] = ()
     consumed: tuple[str, ...] = ()
-    """Ids of inbox items that these events fold in; they are deleted."""
+    """Ids of this stream's inbox items that these events fold in; their data is deleted, their keys stay used."""
 
 
 class OwnerKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,15 +164,18 @@ class JournalStore(Protocol):
         """End a lease early; without effect when the epoch has moved on."""
         ...
 
-    def append(self, batch: Append) -> Awaitable[None]:
+    def append(self, batch: Append) -> Future[None]:
         """Queue a write for the next shared transaction; the result tells when it is durable.
+
+        Await it through `asyncio.shield`: cancelling the future does not take the write back.
 
         The write happens only when stream, epoch, last sequence number and last hash are as expected; a conflict
         fails this write alone. Writes of one stream are applied in the order in which they were queued; when one
         fails, those queued after it fail too, since their expectations cannot hold.
 
         Raises (from the awaitable):
-            AppendConflict: the head has moved, or an entry to be created exists (then `detail` is `entry <kind>`).
+            AppendConflict: the head has moved; or an entry to be created exists (`detail` is `entry <kind>`); or an
+                inbox item is not there to be folded in (`inbox`); or the owner of a body has no key (`owner`).
         """
         ...
 
@@ -185,7 +194,11 @@ class JournalStore(Protocol):
         ...
 
     async def put_bodies(self, bodies: Sequence[BodyRow]) -> None:
-        """Store bodies that no event refers to yet (a bundle's files, the text of an inbox item)."""
+        """Store bodies that no event refers to yet (a bundle's files, the text of an inbox item).
+
+        Raises:
+            SessionEnded: a user's body, and that user has no key; nothing was stored.
+        """
         ...
 
     async def entry(self, kind: str, id: str) -> Entry | None: ...
@@ -221,10 +234,11 @@ class JournalStore(Protocol):
         """
         ...
 
-    async def delete_stream(self, stream: str, *, audit: Append) -> None:
-        """Delete a closed stream with its entries and those bodies of its owner that no other stream refers to.
+    def delete_stream(self, stream: str, *, audit: Append) -> Future[None]:
+        """Delete a stream with its entries, inbox and those bodies of its owner that no other stream refers to.
 
-        `audit` is appended to the control stream in the same transaction.
+        `audit` is appended to its own stream (control) in the same transaction and may conflict like any append.
+        Queued like an append, in the order of the call.
         """
         ...
 
