@@ -218,6 +218,8 @@ class Executed(StrEnum):
     """Whether a failed call has had its effect."""
 
     NO = "no"
+    YES = "yes"
+    """It happened; only its result could not be used."""
     UNKNOWN = "unknown"
 
 
