@@ -1,0 +1,114 @@
+"""Turns text into references and back, for one session: what events must not hold, bodies do.
+
+Bodies are sealed under the key of the session's user; what was put since the last write travels with the next one. The
+cache holds what the open conversation refers to, so that a turn reads nothing back from the store.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final, Protocol
+
+import msgspec
+
+from cattlegrid.core.canonical import canonical_json
+from cattlegrid.core.errors import IntegrityError
+from cattlegrid.core.messages import Message
+from cattlegrid.journal.store import BodyRow, JournalStore
+
+BUNDLE_PREFIX: Final = "b:"
+
+_message_encoder = msgspec.json.Encoder()
+_message_decoder = msgspec.json.Decoder(Message)
+
+
+class Box(Protocol):
+    """Seals and opens the bodies of one owner; `journal.vault.OwnerBox`."""
+
+    @property
+    def owner(self) -> str: ...
+
+    def seal(self, content: bytes) -> BodyRow: ...
+
+    def digest(self, content: bytes) -> str: ...
+
+    def open(self, body: BodyRow) -> bytes: ...
+
+
+def bundle_ref(text: str) -> str:
+    """The reference of a text that belongs to the bundle, and is therefore not stored with the session."""
+    return BUNDLE_PREFIX + sha256(text.encode()).hexdigest()[:32]
+
+
+class Texts:
+    """The texts of one session."""
+
+    def __init__(self, box: Box, store: JournalStore) -> None:
+        self._box = box
+        self._store = store
+        self._known: dict[str, bytes] = {}
+        self._messages: dict[str, Message] = {}
+        self._unwritten: list[BodyRow] = []
+        self._written: set[str] = set()
+
+    def put(self, text: str | bytes) -> str:
+        """Remember a text; its reference. The body goes with the next write."""
+        content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        body = self._box.seal(content)
+        if body.digest not in self._written:
+            self._written.add(body.digest)
+            self._unwritten.append(body)
+        self._known[body.digest] = content
+        return body.digest
+
+    def put_message(self, message: Message) -> tuple[str, int]:
+        """Remember a message; its reference and the size of its encoding in bytes."""
+        content = _message_encoder.encode(message)
+        ref = self.put(content)
+        self._messages[ref] = message
+        return ref, len(content)
+
+    def take_unwritten(self) -> tuple[BodyRow, ...]:
+        """The bodies that must travel with the write that is about to be made."""
+        bodies, self._unwritten = tuple(self._unwritten), []
+        return bodies
+
+    def digest(self, value: object) -> str:
+        """The keyed digest of a value's canonical JSON; nothing is stored."""
+        return self._box.digest(canonical_json(value))
+
+    async def load(self, refs: Iterable[str]) -> None:
+        """Read bodies that are not yet known.
+
+        Raises:
+            IntegrityError: one of them is missing or does not open.
+        """
+        missing = sorted(
+            {ref for ref in refs if ref and ref not in self._known and not ref.startswith(BUNDLE_PREFIX)}
+        )
+        if not missing:
+            return
+        found = await self._store.bodies(self._box.owner, missing)
+        for body in found:
+            self._known[body.digest] = self._box.open(body)
+            self._written.add(body.digest)
+        absent = set(missing) - {body.digest for body in found}
+        if absent:
+            raise IntegrityError("A part of the record is missing.", detail=f"bodies {sorted(absent)}")
+
+    def text(self, ref: str) -> str:
+        """A text that is known. Raises KeyError."""
+        return self._known[ref].decode("utf-8", "surrogatepass")
+
+    def message(self, ref: str) -> Message:
+        """A message that is known. Raises KeyError."""
+        message = self._messages.get(ref)
+        if message is None:
+            message = self._messages[ref] = _message_decoder.decode(self._known[ref])
+        return message
+
+    def keep_only(self, refs: Iterable[str]) -> None:
+        """Forget everything that the conversation no longer refers to, so that memory does not grow with a session."""
+        kept = set(refs)
+        self._known = {ref: content for ref, content in self._known.items() if ref in kept}
+        self._messages = {ref: message for ref, message in self._messages.items() if ref in kept}
+        self._written &= kept
