@@ -22,9 +22,12 @@ lock: setup ## Write requirements/*.txt again (UPGRADE=1 or UPGRADE=name to move
 check: setup ## Format, lint, types, import contracts, dependencies, docs and lock files
 	@$(BIN)/python .ci/check.py
 
-test: check ## All that CI runs: check, every test, the demo (under 10 minutes)
-	@$(BIN)/python -m pytest
-	@$(BIN)/python -m cattlegrid.app.demo
+test: setup ## All that CI runs: check, every test, the demo (under 10 minutes)
+	@failed=""; \
+	$(BIN)/python .ci/check.py || failed="$$failed check"; \
+	$(BIN)/python -m pytest || failed="$$failed pytest"; \
+	$(BIN)/python -m cattlegrid.app.demo || failed="$$failed demo"; \
+	[ -z "$$failed" ] || { echo "test: failed:$$failed" >&2; exit 1; }
 
 unit: setup ## The quick tests only (TESTS=path for some of them)
 	@$(BIN)/python -m pytest --quiet $(if $(filter tests,$(TESTS)),tests/unit tests/contract tests/architecture,$(TESTS))
