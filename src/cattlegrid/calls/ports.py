@@ -24,7 +24,9 @@ class ModelClient(Protocol):
         """A short name for records and metrics: `openai`, `scripted`."""
         ...
 
-    async def chat(self, request: ModelRequest, *, deadline: Deadline, on_delta: OnDelta | None) -> ModelResponse:
+    async def chat(
+        self, request: ModelRequest, *, deadline: Deadline, on_delta: OnDelta | None
+    ) -> ModelResponse:
         """Make one attempt. With `on_delta`, the answer is streamed to it as it comes.
 
         Raises:

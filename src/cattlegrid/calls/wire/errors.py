@@ -1,0 +1,180 @@
+"""Turns what a provider says about a failure into the leaves of `ModelError`.
+
+| status | what it says | error |
+|---|---|---|
+| 429 | quota used up for good | ModelRejected |
+| 429 | anything else | ModelRateLimited, with `retry_after_s` |
+| 400, 413, 422 | the context is too long | ContextTooLong |
+| 408 | | ModelTimeout |
+| 5xx (529 too) | | ModelUnavailable, with `retry_after_s` when it is told |
+| other 3xx, 4xx | | ModelRejected |
+| anything else | | ModelProtocolError |
+
+`message` is the same sentence for everybody; the provider's own words, without keys, are in `detail`.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final, TypeVar, cast
+
+import msgspec
+
+from cattlegrid.core.errors import (
+    ContextTooLong,
+    ModelError,
+    ModelProtocolError,
+    ModelRateLimited,
+    ModelRejected,
+    ModelTimeout,
+    ModelUnavailable,
+)
+
+E = TypeVar("E", bound=ModelError)
+
+_PUBLIC: Final[Mapping[type[ModelError], str]] = {
+    ModelUnavailable: "The model is not available right now.",
+    ModelTimeout: "The model did not answer in time.",
+    ModelRateLimited: "The model has too many requests right now.",
+    ModelRejected: "The model did not accept the request.",
+    ContextTooLong: "The conversation is too long for the model.",
+    ModelProtocolError: "The model's answer could not be read.",
+}
+_DETAIL_CHARS: Final = 500
+_KEY_LIKE: Final = re.compile(r"\b(?:sk|rk|pk|key|api)[-_][\w*.-]{6,}|(?i:bearer)\s+\S+")
+_TOO_LONG: Final = re.compile(
+    r"context[ _-]?(?:length|window|size)|maximum context|prompt (?:is )?too long|too many (?:input )?tokens"
+    r"|input (?:is )?too long|reduce the length",
+    re.IGNORECASE,
+)
+_QUOTA: Final = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
+_MAY_BE_TOO_LONG: Final = frozenset({400, 413, 422})
+_STATUS_OF_WORD: Final[Mapping[str, int]] = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "too_many_requests": 429,
+    "insufficient_quota": 429,
+    "context_length_exceeded": 400,
+    "invalid_request_error": 400,
+    "content_filter": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "timeout": 408,
+}
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """The parts of a provider's error that decide."""
+
+    message: str = ""
+    words: tuple[str, ...] = ()
+    status: int | None = None
+
+
+def model_error(kind: type[E], detail: str, *, retry_after_s: float | None = None) -> E:
+    """An error of this kind with the sentence that anybody may read; `detail` is for the operator."""
+    return kind(_PUBLIC[kind], detail=_redacted(detail), retry_after_s=retry_after_s)
+
+
+def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *, now: datetime) -> ModelError:
+    """The error of an HTTP response that is no answer.
+
+    Args:
+        status: the HTTP status, not 200.
+        headers: by lower-case name or in a case-insensitive mapping; `retry-after` (RFC 9110, section 10.2.3) and
+            `retry-after-ms` are read.
+        body: the body as far as it was read.
+        now: the time that an HTTP date is compared with.
+    """
+    said = _said(body)
+    detail = f"HTTP {status}: {' '.join((*said.words, said.message)).strip() or 'no body'}"
+    return _classified(status, said, detail, retry_after_s=retry_after_s(headers, now=now))
+
+
+def error_from_object(error: object) -> ModelError:
+    """The error of an `error` object that came inside an answer with status 200."""
+    said = _said_by(error)
+    status = said.status or next((_STATUS_OF_WORD[w] for w in said.words if w in _STATUS_OF_WORD), 500)
+    detail = f"error in the answer: {' '.join((*said.words, said.message)).strip()}"
+    return _classified(status, said, detail, retry_after_s=None)
+
+
+def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
+    """Seconds to wait as the provider asks for: milliseconds, seconds or an HTTP date; None without a usable one."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after")
+    seconds = _number(text)
+    if seconds is not None or text is None:
+        return seconds
+    try:
+        then = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=now.tzinfo)
+    return max(timedelta(0), then - now).total_seconds()
+
+
+def _classified(status: int, said: _Said, detail: str, *, retry_after_s: float | None) -> ModelError:
+    if status == 429:
+        kind = ModelRejected if _QUOTA.intersection(said.words) else ModelRateLimited
+    elif status in _MAY_BE_TOO_LONG and _is_too_long(said):
+        kind = ContextTooLong
+    elif status == 408:
+        kind = ModelTimeout
+    elif 500 <= status <= 599:
+        kind = ModelUnavailable
+    else:
+        kind = ModelRejected if 300 <= status <= 499 else ModelProtocolError
+    waits = kind in {ModelRateLimited, ModelUnavailable}
+    return model_error(kind, detail, retry_after_s=retry_after_s if waits else None)
+
+
+def _is_too_long(said: _Said) -> bool:
+    return "context_length_exceeded" in said.words or bool(_TOO_LONG.search(said.message))
+
+
+def _said(body: bytes) -> _Said:
+    try:
+        parsed: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _Said(message=body[: _DETAIL_CHARS * 4].decode("utf-8", "replace"))
+    if isinstance(parsed, dict):
+        fields = cast("dict[str, object]", parsed)
+        return _said_by(fields.get("error") or fields)
+    return _said_by(parsed)
+
+
+def _said_by(error: object) -> _Said:
+    if not isinstance(error, dict):
+        return _Said(message=error if isinstance(error, str) else repr(error)[:_DETAIL_CHARS])
+    fields = cast("dict[str, object]", error)
+    message = fields.get("message", fields.get("detail", ""))
+    code = fields.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
+        code = int(code)
+    is_status = isinstance(code, int) and not isinstance(code, bool) and 300 <= code <= 599
+    return _Said(
+        message=message if isinstance(message, str) else repr(message)[:_DETAIL_CHARS],
+        words=tuple(word for word in (code, fields.get("type")) if isinstance(word, str) and word),
+        status=code if is_status and isinstance(code, int) else None,
+    )
+
+
+def _redacted(text: str) -> str:
+    return _KEY_LIKE.sub("[key]", text[: _DETAIL_CHARS * 2])[:_DETAIL_CHARS]
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return max(0.0, value) if math.isfinite(value) else None
