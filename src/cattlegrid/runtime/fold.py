@@ -83,6 +83,9 @@ def _run_started(session: Session, event: ev.Event, data: ev.RunStarted) -> Sess
         started_at=event.at,
         last_at=event.at,
         input=MessageRef(data.input_ref, 0, Part.INPUT),
+        request_ref=data.input_ref,
+        idempotency=data.idempotency,
+        request_digest=data.request_digest,
         roles=data.roles,
     )
     return replace(session, run=run, runs=session.runs + 1)
@@ -177,8 +180,14 @@ def _done(session: Session, event: ev.Event, data: ev.StepDone) -> Session:
         summary = replace(content, part=Part.SUMMARY)
         return replace(session, run=replace(_running(session), summary=summary))
     if step.kind is ev.StepKind.EXECUTE_TOOL:
-        return _call_answered(session, step.tool, content)
+        return _call_answered(_used(session, step), step.tool, content)
     return session
+
+
+def _used(session: Session, step: Step) -> Session:
+    """Remember which tools have succeeded in this session: its outcome may depend on it."""
+    name = step.tool.tool if step.tool is not None else ""
+    return session if name in session.used else replace(session, used=session.used | {name})
 
 
 def _answered(session: Session, step: Step, content: MessageRef, data: ev.StepDone) -> Session:
@@ -330,4 +339,5 @@ _FOLDS: Final[Mapping[type, Callable[[Session, ev.Event, Any], Session]]] = {
     ev.ApprovalDecided: _decided,
     ev.ContextCompacted: _compacted,
     ev.FeedbackGiven: _unchanged,
+    ev.OperatorActed: _unchanged,
 }

@@ -125,6 +125,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     last_at: datetime
     input: MessageRef
+    request_ref: str = ""
+    """The user's message before any guard saw it."""
+    idempotency: str = ""
+    request_digest: str = ""
     roles: tuple[str, ...] = ()
     checked: Decision | None = None
     turns: int = 0
@@ -171,7 +175,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     runs: int = 0
     last_status: RunStatus | None = None
     completed: int = 0
-    escalated: bool = False
+    used: frozenset[str] = frozenset()
+    """Tools of which a call has succeeded."""
     last_at: datetime | None = None
     outcome: str = ""
     """Set once the session is closed."""

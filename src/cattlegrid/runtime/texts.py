@@ -6,32 +6,20 @@ cache holds what the open conversation refers to, so that a turn reads nothing b
 
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from cattlegrid.core.canonical import canonical_json
 from cattlegrid.core.errors import IntegrityError
 from cattlegrid.core.messages import Message
+from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.store import BodyRow, JournalStore
 
 BUNDLE_PREFIX: Final = "b:"
 
 _message_encoder = msgspec.json.Encoder()
 _message_decoder = msgspec.json.Decoder(Message)
-
-
-class Box(Protocol):
-    """Seals and opens the bodies of one owner; `journal.vault.OwnerBox`."""
-
-    @property
-    def owner(self) -> str: ...
-
-    def seal(self, content: bytes) -> BodyRow: ...
-
-    def digest(self, content: bytes) -> str: ...
-
-    def open(self, body: BodyRow) -> bytes: ...
 
 
 def bundle_ref(text: str) -> str:
@@ -42,7 +30,7 @@ def bundle_ref(text: str) -> str:
 class Texts:
     """The texts of one session."""
 
-    def __init__(self, box: Box, store: JournalStore) -> None:
+    def __init__(self, box: OwnerBox, store: JournalStore) -> None:
         self._box = box
         self._store = store
         self._known: dict[str, bytes] = {}
@@ -74,7 +62,7 @@ class Texts:
 
     def digest(self, value: object) -> str:
         """The keyed digest of a value's canonical JSON; nothing is stored."""
-        return self._box.digest(canonical_json(value))
+        return self._box.keyed("call", canonical_json(value).decode())
 
     async def load(self, refs: Iterable[str]) -> None:
         """Read bodies that are not yet known.

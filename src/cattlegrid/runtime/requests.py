@@ -1,0 +1,110 @@
+"""What comes into the engine from the server, and what goes back: frozen values, with the user's own words in them."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from cattlegrid.core.messages import Usage
+
+
+class OnBusy(StrEnum):
+    """What to do with a request for a session whose run is still open."""
+
+    QUEUE = "queue"
+    REJECT = "reject"
+    INTERRUPT = "interrupt"
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's request. `idempotency_key` is the client's own; `route` keeps keys of different doors apart."""
+
+    text: str
+    features: tuple[str, ...] = ()
+    idempotency_key: str = ""
+    route: str = "runs"
+    on_busy: OnBusy = OnBusy.QUEUE
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is durable: the run that answers it."""
+
+    session_id: str
+    run_id: str
+    joined: bool = False
+    """True when an earlier, identical request is already being answered by this run."""
+
+
+class ApprovalView(msgspec.Struct, frozen=True, kw_only=True):
+    """A held call, as the person who decides sees it."""
+
+    id: str
+    session_id: str
+    run_id: str
+    agent: str
+    status: str
+    reason: str
+    """`approval`, or `in_doubt`: nobody knows whether the call took effect."""
+    tool: str
+    arguments: str
+    """The exact arguments, as JSON text."""
+    condition: str
+    """The line of the policy that asks for a person."""
+    user: str
+    requested_at: datetime
+    expires_at: datetime | None
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a run, with its texts."""
+
+    id: str
+    kind: str
+    name: str
+    status: str
+    attempt: int
+    started_at: datetime | None
+    duration_s: float
+    cost_nano_usd: int = 0
+    usage: Usage | None = None
+    given: str = ""
+    """Arguments of a tool, or the last message sent to a model."""
+    answer: str = ""
+    why: str = ""
+    """The error's code, the guard's reason, who settled it."""
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as its user and its operator see it; `steps` are for the operator."""
+
+    id: str
+    session_id: str
+    agent: str
+    bundle: str
+    status: str
+    """running, held, or how it ended."""
+    reason: str
+    input: str
+    output: str
+    started_at: datetime
+    finished_at: datetime | None
+    active_s: float
+    """Without the time on hold."""
+    model_calls: int
+    tool_calls: int
+    usage: Usage
+    cost_nano_usd: int
+    approvals: tuple[ApprovalView, ...]
+    steps: tuple[StepView, ...]
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A session in a list."""
+
+    id: str
+    agent: str
+    bundle: str
+    status: str
+    """open, or its outcome."""
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,424 @@
+"""The one writer of an open session: carries out what the loop decides, records it, and asks again.
+
+It holds the session's lease. Calls run as tasks of their own and hand their outcomes back; everything that others want
+arrives through the inbox. A write that fails poisons the writer: the runner stops at once, does nothing more to the
+world, and the run is recovered by whoever takes the lease next.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from cattlegrid.calls.perform import Calls
+from cattlegrid.calls.schemas import ToolSchemas
+from cattlegrid.core.bundle import Bundle
+from cattlegrid.core.deadlines import Deadline
+from cattlegrid.core.errors import CattlegridError, ModelUnavailable, StoreError, StoreUnavailable, ToolFailed
+from cattlegrid.core.ids import Ids
+from cattlegrid.core.ports import Clock, CrashPoints
+from cattlegrid.core.requests import ModelOutcome, ToolOutcome
+from cattlegrid.guards.chain import GuardChain, GuardContext
+from cattlegrid.journal import events as ev
+from cattlegrid.journal.store import JournalStore
+from cattlegrid.journal.writer import SessionWriter
+from cattlegrid.runtime import inbox, loop
+from cattlegrid.runtime.fold import fold
+from cattlegrid.runtime.outcomes import Recorder
+from cattlegrid.runtime.plan import Launch, Planner
+from cattlegrid.runtime.state import Session
+from cattlegrid.runtime.streams import RunStream, item_of
+from cattlegrid.runtime.texts import Texts
+
+_MODEL_KINDS: Final = frozenset({ev.StepKind.CHAT, ev.StepKind.SUMMARY})
+_LEAST_CALL_S: Final = 0.05
+
+
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    """What every runner of a process shares."""
+
+    store: JournalStore
+    calls: Calls
+    guards: GuardChain
+    schemas: ToolSchemas
+    clock: Clock
+    ids: Ids
+    crash: CrashPoints
+    stream_of: Callable[[str], RunStream]
+    """The stream of a run, by its id."""
+
+
+class SessionRunner:
+    """See the module. Made by `engine.Engine` once the lease is held and the events are folded."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        *,
+        writer: SessionWriter,
+        session: Session,
+        bundle: Bundle,
+        texts: Texts,
+        user: str,
+    ) -> None:
+        self._tools = tools
+        self._writer = writer
+        self.session = session
+        self.bundle = bundle
+        self._texts = texts
+        self._planner = Planner(
+            bundle=bundle, texts=texts, guards=tools.guards, schemas=tools.schemas, user=user
+        )
+        self._recorder = Recorder(bundle=bundle, texts=texts, guards=tools.guards)
+        self._queue: dict[str, inbox.QueuedRun] = {}
+        self._calls: dict[str, asyncio.Task[None]] = {}
+        self._drive: asyncio.Task[None] | None = None
+        self._inbox_known = False
+        self._news = asyncio.Event()
+        self._unannounced: list[ev.Event] = []
+        self._failure: BaseException | None = None
+        self.idle_since_s = tools.clock.monotonic_s()
+
+    # what the engine asks
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that this process must finish or hand over."""
+        return self._drive is not None and not self._drive.done()
+
+    @property
+    def failed(self) -> bool:
+        return self._failure is not None or self._writer.poisoned
+
+    @property
+    def epoch(self) -> int:
+        return self._writer.epoch
+
+    @property
+    def texts(self) -> Texts:
+        return self._texts
+
+    @property
+    def waiting(self) -> tuple[inbox.QueuedRun, ...]:
+        """Requests that wait for the open run to end."""
+        return tuple(self._queue.values())
+
+    def begin(
+        self, run_id: str, started: ev.RunStarted, *, before: Sequence[ev.NewEvent] = ()
+    ) -> Awaitable[None]:
+        """Record a run that was admitted; the result tells when it is durable. Call `poke` to set it going."""
+        return self._append([*before, ev.NewEvent(started, run_id)])
+
+    def poke(self, *, inbox_changed: bool = False) -> None:
+        """Something may be to do."""
+        if inbox_changed:
+            self._inbox_known = False
+        self._news.set()
+        if not self.busy and not self.failed:
+            self._drive = asyncio.create_task(self._run(), name=f"session {self.session.id}")
+
+    async def settle(self) -> None:
+        """Return once nothing is under way (all runs have ended or wait for a person, or the writer has failed)."""
+        while self._drive is not None and not self._drive.done():
+            await asyncio.wait({self._drive})
+
+    async def abandon(self) -> None:
+        """Stop at once, as a crash would, but for the calls that can be cancelled."""
+        tasks = [
+            task for task in (self._drive, *self._calls.values()) if task is not None and not task.done()
+        ]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._calls.clear()
+
+    async def hand_over(self) -> None:
+        """Make what was recorded durable and give the lease back."""
+        if not self.failed:
+            await self._writer.barrier()
+            await self._writer.release()
+
+    # the drive
+
+    async def _run(self) -> None:
+        try:
+            await self._go_on()
+        except StoreError as error:
+            await self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the top of a worker: the session is recovered elsewhere
+            await self._fail(error)
+        finally:
+            self.idle_since_s = self._tools.clock.monotonic_s()
+
+    async def _go_on(self) -> None:
+        while True:
+            await self._fold_inbox()
+            action = loop.next_action(self.session, self.bundle)
+            if isinstance(action, loop.Rest):
+                if not self._queue:
+                    self._forget_old_texts()
+                    return
+                await self._begin_queued()
+            elif isinstance(action, loop.Wait):
+                if not self._calls:
+                    await self._writer.barrier()
+                    return
+                await self._wait_for_news()
+            else:
+                await self._act(action)
+
+    async def _wait_for_news(self) -> None:
+        self._news.clear()
+        news = asyncio.create_task(self._news.wait())
+        try:
+            await asyncio.wait({news, *self._calls.values()}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+        for step_id, task in list(self._calls.items()):
+            if task.done():
+                del self._calls[step_id]
+                task.result()
+        if self._writer.poisoned:
+            raise self._writer.failure or StoreUnavailable("The journal cannot be written to.")
+
+    async def _act(self, action: loop.Action) -> None:
+        plan = self._planner.plan(self.session, action)
+        finishes = isinstance(action, loop.Finish)
+        needs_barrier = finishes or any(launch.has_effect for launch in plan.launches)
+        needs_barrier = needs_barrier or any(isinstance(new.data, ev.StepHeld) for new in plan.events)
+        if needs_barrier:
+            self._tools.crash.reach("before_finish" if finishes else "before_intent")
+            await self._append(plan.events, announce=False)
+            self._tools.crash.reach("after_finish" if finishes else "after_intent")
+            self._announce()
+        else:
+            self._append(plan.events)
+        if any(launch.has_effect for launch in plan.launches) and not self._writer.lease_valid():
+            raise StoreUnavailable("The lease of this session has run out.", detail="before a side effect")
+        for launch in plan.launches:
+            self._calls[launch.step_id] = asyncio.create_task(self._perform(launch), name=launch.step_id)
+
+    # one call
+
+    async def _perform(self, launch: Launch) -> None:
+        run = self.session.run
+        if run is None:
+            raise ValueError("a call without a run")
+        clock = self._tools.clock
+        context = GuardContext(
+            bundle=self.bundle,
+            principal=self._planner.principal(self.session, run),
+            session_id=self.session.id,
+        )
+        if launch.kind is ev.StepKind.RECONCILE:
+            await self._until_timed_out(launch.subject)
+        started_s = clock.monotonic_s()
+        stream = self._tools.stream_of(run.id)
+        try:
+            outcome = await self._tools.calls.perform(
+                launch.request,
+                deadline=self._deadline(launch),
+                on_delta=lambda delta: stream.provisional(delta, launch.step_id),
+            )
+        except CattlegridError as error:
+            await self._back(
+                [self._recorder.failed(launch, error, duration_s=clock.monotonic_s() - started_s)]
+            )
+        except Exception as error:  # noqa: BLE001 - the top of a call: whatever it is becomes an event
+            model = launch.kind in _MODEL_KINDS
+            kind = ModelUnavailable if model else ToolFailed
+            failure = kind("The call failed.", detail="".join(traceback.format_exception(error)))
+            await self._back(
+                [self._recorder.failed(launch, failure, duration_s=clock.monotonic_s() - started_s)]
+            )
+        else:
+            if launch.has_effect:
+                self._tools.crash.reach("after_effect")
+            await self._back(self._outcome_events(launch, outcome, context))
+
+    def _outcome_events(
+        self, launch: Launch, outcome: ModelOutcome | ToolOutcome, context: GuardContext
+    ) -> Sequence[ev.Data]:
+        if isinstance(outcome, ModelOutcome):
+            return [self._recorder.answered(launch, outcome, context)]
+        run = self.session.run
+        step = run.steps.get(launch.step_id) if run is not None else None
+        tool = step.tool.tool if step is not None and step.tool is not None else ""
+        returned = self._recorder.returned(launch, outcome, context, tool=tool)
+        if launch.kind is not ev.StepKind.RECONCILE or run is None:
+            return [returned]
+        subject = run.steps[launch.subject]
+        answer = self._planner.answer_to(self.session, subject, "")
+        return [returned, self._recorder.reconciled(subject.id, outcome.value, answer)]
+
+    async def _back(self, outcome: Sequence[ev.Data]) -> None:
+        run = self.session.run
+        run_id = run.id if run is not None else ""
+        self._append([ev.NewEvent(data, run_id) for data in outcome])
+        self._tools.crash.reach("after_outcome")
+
+    def _deadline(self, launch: Launch) -> Deadline:
+        """The call's own time-out; what has no effect is also bounded by the time that the run has left."""
+        clock, run = self._tools.clock, self.session.run
+        limit_s = launch.timeout_s
+        if not launch.has_effect and run is not None:
+            since_s = (clock.now() - run.last_at) / timedelta(seconds=1)
+            left_s = self.bundle.limits.run_s - run.active_s - since_s
+            limit_s = max(_LEAST_CALL_S, min(limit_s, left_s))
+        return Deadline.after(clock, limit_s)
+
+    async def _until_timed_out(self, subject: str) -> None:
+        """Wait until the call in doubt can no longer be under way anywhere: its time-out is over."""
+        run = self.session.run
+        step = run.steps[subject] if run is not None else None
+        if step is None or step.tool is None or step.intended_at is None:
+            return
+        over_at = step.intended_at + timedelta(seconds=self.bundle.tools[step.tool.tool].timeout_s)
+        wait_s = (over_at - self._tools.clock.now()) / timedelta(seconds=1)
+        if wait_s > 0:
+            await self._tools.clock.sleep(wait_s)
+
+    # the inbox
+
+    async def _fold_inbox(self) -> None:
+        if self._inbox_known:
+            return
+        self._inbox_known = True
+        for posted in await self._tools.store.inbox(self.session.id):
+            item = inbox.decode(posted.data)
+            if isinstance(item, inbox.QueuedRun):
+                self._enqueue(posted.id, item)
+                continue
+            data, run_id = await self._event_of(item)
+            if data is not None:
+                await self._append([ev.NewEvent(data, run_id)], consumed=(posted.id,))
+                self._tools.crash.reach("after_inbox")
+
+    def _enqueue(self, id: str, item: inbox.QueuedRun) -> None:
+        new = id not in self._queue
+        self._queue[id] = item
+        run = self.session.run
+        if new and item.interrupt and run is not None and not run.cancelled_by:
+            self._append([ev.NewEvent(ev.CancelRequested(by="user", reason="interrupted"), run.id)])
+            self._cancel_calls()
+
+    async def _event_of(self, item: inbox.Item) -> tuple[ev.Data | None, str]:
+        """The event that an item becomes; None leaves it for later."""
+        run = self.session.run
+        match item:
+            case inbox.Decided(approval_id=approval):
+                await self._texts.load([item.note_ref, item.arguments_ref])
+                held = run is not None and any(
+                    step.approval_id == approval and step.phase == "held" for step in run.steps.values()
+                )
+                if run is None or not held:
+                    return ev.OperatorActed(action="approval_too_late", by=item.by, subject=approval), ""
+                decided = ev.ApprovalDecided(
+                    approval_id=approval,
+                    decision=item.decision,
+                    by=item.by,
+                    note_ref=item.note_ref,
+                    arguments_ref=item.arguments_ref,
+                )
+                return decided, run.id
+            case inbox.Cancelled(run_id=run_id):
+                if run is not None and run.id == run_id:
+                    self._cancel_calls()
+                    return ev.CancelRequested(by=item.by, reason=item.reason), run_id
+                if any(queued.run_id == run_id for queued in self._queue.values()):
+                    return None, ""
+                return ev.OperatorActed(action="cancel_too_late", by=item.by, subject=run_id), ""
+            case inbox.Feedback(run_id=run_id):
+                data = ev.FeedbackGiven(
+                    run_id=run_id, by=item.by, thumb=item.thumb, score=item.score, text_ref=item.text_ref
+                )
+                return data, ""
+            case inbox.Close():
+                if run is not None or self.session.outcome:
+                    return (
+                        None if run is not None else ev.OperatorActed(action="close_again", by=item.by)
+                    ), ""
+                return ev.SessionClosed(outcome=outcome_of(self.session, self.bundle), reason=item.reason), ""
+            case inbox.QueuedRun():
+                return None, ""
+
+    async def _begin_queued(self) -> None:
+        id = next(iter(self._queue))
+        item = self._queue.pop(id)
+        await self._texts.load([item.input_ref])
+        snapshot = await self._tools.calls.snapshot(self.bundle)
+        started = ev.RunStarted(
+            input_ref=item.input_ref,
+            seed=self._tools.ids.seed(),
+            features=item.features,
+            snapshot=snapshot,
+            roles=item.roles,
+            idempotency=item.idempotency,
+            request_digest=item.request_digest,
+        )
+        # A cancel that came while the request waited is still in the inbox.
+        self._inbox_known = False
+        await self._append([ev.NewEvent(started, item.run_id)], consumed=(id,))
+
+    def _cancel_calls(self) -> None:
+        """Stop the calls that may be stopped: those with an effect run to their end, which leaves no doubt."""
+        run = self.session.run
+        for step_id, task in list(self._calls.items()):
+            step = run.steps.get(step_id) if run is not None else None
+            if step is not None and not step.has_effect and not task.done():
+                task.cancel()
+                del self._calls[step_id]
+                stopped = ev.StepFailed(step_id=step_id, code="cancelled")
+                if step.tool is not None:
+                    message = self._planner.answer_to(self.session, step, "This call was cancelled.")
+                    ref, size_bytes = self._texts.put_message(message)
+                    stopped = msgspec.structs.replace(stopped, content_ref=ref, content_bytes=size_bytes)
+                self._append([ev.NewEvent(stopped, run.id if run is not None else "")])
+
+    # writing
+
+    def _append(
+        self, new: Sequence[ev.NewEvent], *, consumed: Sequence[str] = (), announce: bool = True
+    ) -> Awaitable[None]:
+        ticket = self._writer.append(new, bodies=self._texts.take_unwritten(), consumed=consumed)
+        for event in ticket.events:
+            self.session = fold(self.session, event)
+        self._unannounced.extend(ticket.events)
+        if announce:
+            self._announce()
+        return ticket
+
+    def _announce(self) -> None:
+        """Tell the watchers of the run."""
+        events, self._unannounced = self._unannounced, []
+        for event in events:
+            item = item_of(event)
+            if item is None or not event.run_id:
+                continue
+            stream = self._tools.stream_of(event.run_id)
+            stream.record(item)
+            if isinstance(event.data, ev.RunFinished):
+                stream.close()
+
+    def _forget_old_texts(self) -> None:
+        live = (message.ref for message in (*self.session.context, *self.session.pending))
+        self._texts.keep_only(live)
+
+    async def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        for task in self._calls.values():
+            task.cancel()
+        self._calls.clear()
+
+
+def outcome_of(session: Session, bundle: Bundle) -> str:
+    """How a session ended, by the bundle's rule: escalated, completed, failed or abandoned."""
+    if session.used & frozenset(bundle.outcome.escalated_by):
+        return "escalated"
+    if session.last_status in {ev.RunStatus.FAILED, ev.RunStatus.DENIED}:
+        return "failed"
+    return "completed" if session.completed else "abandoned"

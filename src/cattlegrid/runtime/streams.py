@@ -1,0 +1,139 @@
+"""Turns a run's recorded events, and the model's words as they come, into what its watchers see.
+
+Items of recorded events are named by their sequence number, provisional pieces of text by that of the last event and a
+count (`12`, `12.1`, `12.2`), so that a watcher that comes back says where it left off. Pieces are provisional: the
+answer counts when `run.finished` arrives, which is sent only once it is durable.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import msgspec
+
+from cattlegrid.core.errors import InvalidRequest
+from cattlegrid.core.messages import ModelDelta, TextDelta
+from cattlegrid.journal import events as ev
+
+Place = tuple[int, int]
+START: Final[Place] = (0, 0)
+
+
+class StreamItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to tell the watchers of a run. `data` is ready to be JSON."""
+
+    place: Place
+    type: str
+    data: Mapping[str, object]
+
+    @property
+    def id(self) -> str:
+        """The name that a watcher may come back with."""
+        seq, count = self.place
+        return f"{seq}.{count}" if count else str(seq)
+
+
+def parse_place(text: str) -> Place:
+    """The place that a watcher names. Raises InvalidRequest."""
+    seq, _, count = text.partition(".")
+    if not (
+        seq.isascii()
+        and seq.isdigit()
+        and (not count or (count.isascii() and count.isdigit()))
+        and len(text) < 20
+    ):
+        raise InvalidRequest("This is no id of an event of this stream: start without one.")
+    return int(seq), int(count or 0)
+
+
+def item_of(event: ev.Event) -> StreamItem | None:
+    """What a recorded event tells the watchers; None when it is nothing to them."""
+    told = _tell(event.data)
+    if told is None:
+        return None
+    type_, data = told
+    return StreamItem(place=(event.seq, 0), type=type_, data={"run_id": event.run_id, **data})
+
+
+def _tell(data: ev.Data) -> tuple[str, dict[str, object]] | None:
+    match data:
+        case ev.RunStarted():
+            return "run.started", {}
+        case ev.RunResumed(attempt=attempt):
+            return "run.restarted", {"attempt": attempt}
+        case ev.StepIntended(step_id=step, kind=kind, tool=tool, attempt=attempt):
+            name = {"tool": tool.tool} if tool is not None else {}
+            return "step.started", {"step_id": step, "kind": kind.value, "attempt": attempt, **name}
+        case ev.StepDone(step_id=step):
+            return "step.finished", {"step_id": step, "status": "done"}
+        case ev.StepFailed(step_id=step, code=code):
+            return "step.finished", {"step_id": step, "status": "failed", "code": code}
+        case ev.StepRefused(step_id=step, code=code, tool=tool):
+            return "step.finished", {"step_id": step, "status": "refused", "code": code, "tool": tool}
+        case ev.StepHeld(step_id=step, approval_id=approval, tool=tool, hold=hold):
+            held = {"step_id": step, "approval_id": approval, "tool": tool.tool, "reason": hold.value}
+            return "run.held", held
+        case ev.ApprovalDecided(approval_id=approval, decision=decision):
+            return "approval.decided", {"approval_id": approval, "decision": decision.value}
+        case ev.CancelRequested():
+            return "run.cancelling", {}
+        case ev.RunFinished(status=status, reason=reason):
+            return "run.finished", {"status": status.value, "reason": reason}
+        case _:
+            return None
+
+
+class RunStream:
+    """The items of one run, kept while it is open, for any number of watchers."""
+
+    def __init__(self) -> None:
+        self._items: list[StreamItem] = []
+        self._last: Place = START
+        self._closed = False
+        self._news = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def record(self, item: StreamItem) -> None:
+        """Tell of a recorded event; pieces of text before it are told no more to those who come later."""
+        if item.place <= self._last and item.place[0] <= self._last[0]:
+            return
+        self._items = [known for known in self._items if known.place[1] == 0]
+        self._tell(item)
+
+    def provisional(self, delta: ModelDelta, step_id: str) -> None:
+        """Tell of a piece of the answer, or that the pieces of this step so far are void."""
+        seq, count = self._last
+        type_ = "message.delta" if isinstance(delta, TextDelta) else "message.reset"
+        data: dict[str, object] = {"step_id": step_id}
+        if isinstance(delta, TextDelta):
+            data["text"] = delta.text
+        self._tell(StreamItem(place=(seq, count + 1), type=type_, data=data))
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._closed = True
+        self._wake()
+
+    async def follow(self, after: Place = START) -> AsyncIterator[StreamItem]:
+        """Everything after a place, as it comes, until the run has ended."""
+        while True:
+            news = self._news
+            for item in [item for item in self._items if item.place > after]:
+                after = item.place
+                yield item
+            if self._closed and not any(item.place > after for item in self._items):
+                return
+            if news is self._news:
+                await news.wait()
+
+    def _tell(self, item: StreamItem) -> None:
+        self._items.append(item)
+        self._last = item.place
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
