@@ -1,0 +1,87 @@
+"""Turns a model request into its difference to the session's previous one, and the recorded differences back.
+
+A request is a sequence of references. Only the session's last chat request is a base: `RequestDelta.base` names its
+step, `ContextCompacted` cuts a piece out of it, and a call that is made again has itself as its base.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from cattlegrid.core.errors import IntegrityError
+from cattlegrid.journal.events import ContextCompacted, Event, RequestDelta, StepIntended, StepKind
+
+Refs = tuple[str, ...]
+
+
+def make_delta(
+    previous: Sequence[str], current: Sequence[str], *, base: str, kept: int | None = None
+) -> RequestDelta:
+    """The difference of a request to the previous one, made by step `base` (empty when there is none).
+
+    Args:
+        previous: references of the previous request.
+        current: references of this request.
+        base: the step of the previous request.
+        kept: how many references at the beginning are the same, when the caller knows; else they are compared.
+    """
+    if kept is None:
+        kept = 0
+        for before, now in zip(previous, current, strict=False):
+            if before != now:
+                break
+            kept += 1
+    return RequestDelta(base=base, kept=kept, appended=tuple(current[kept:]))
+
+
+def apply_delta(previous: Sequence[str], delta: RequestDelta) -> Refs:
+    """The request that a difference leads to.
+
+    Raises:
+        IntegrityError: it keeps more than there is.
+    """
+    if delta.kept > len(previous):
+        detail = f"{delta.kept} of {len(previous)} references kept"
+        raise IntegrityError("The record of this session does not add up.", detail=detail)
+    return (*previous[: delta.kept], *delta.appended)
+
+
+def compact(request: Sequence[str], compacted: ContextCompacted) -> Refs:
+    """What a compaction leaves of the last request."""
+    summary = (compacted.summary_ref,) if compacted.summary_ref else ()
+    return (*request[: compacted.start], *summary, *request[compacted.stop :])
+
+
+def requests(events: Iterable[Event]) -> Iterator[tuple[Event, Refs]]:
+    """Each intended model call of a session with the whole request that it made, oldest first.
+
+    Raises:
+        IntegrityError: a difference to something else than the last chat request.
+    """
+    step, request = "", Refs()
+    for event in events:
+        data = event.data
+        if isinstance(data, ContextCompacted):
+            request = compact(request, data)
+        elif isinstance(data, StepIntended) and data.model is not None:
+            delta = data.model.request
+            if delta.base not in {"", step}:
+                detail = f"{event.stream} {event.seq}: {data.step_id} is based on {delta.base}, not on {step}"
+                raise IntegrityError("The record of this session does not add up.", detail=detail)
+            made = apply_delta(request if delta.base else (), delta)
+            if data.kind is StepKind.CHAT:
+                step, request = data.step_id, made
+            yield event, made
+
+
+def request_of(events: Iterable[Event], step_id: str) -> Refs:
+    """The whole request of a model step, as it was made last.
+
+    Raises:
+        IntegrityError: there is no such step.
+    """
+    found: Refs | None = None
+    for event, request in requests(events):
+        if isinstance(event.data, StepIntended) and event.data.step_id == step_id:
+            found = request
+    if found is None:
+        raise IntegrityError("The record of this session does not add up.", detail=f"no request of {step_id}")
+    return found
