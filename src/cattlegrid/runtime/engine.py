@@ -5,8 +5,7 @@ session that runs elsewhere goes to its inbox; that writer folds it in.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from typing import Final
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -28,7 +27,7 @@ from cattlegrid.core.messages import Message, Role
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.bodies import OwnerBox
-from cattlegrid.journal.codec import decode, micros
+from cattlegrid.journal.codec import micros
 from cattlegrid.journal.store import InboxItem
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter, open_stream
@@ -41,8 +40,6 @@ from cattlegrid.runtime.runner import SessionRunner, Tools
 from cattlegrid.runtime.state import Session
 from cattlegrid.runtime.streams import START, Place, RunStream, StreamItem, item_of
 from cattlegrid.runtime.texts import Texts
-
-_END_TYPES: Final = frozenset({"run.finished", "run.held"})
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -374,6 +371,15 @@ class Engine:
             clock=self._tools.clock,
         )
 
+    def announce_end(self, run_id: str, seq: int) -> None:
+        """Tell the watchers of a run that it has ended without a runner."""
+        stream = self._streams.pop(run_id, None)
+        if stream is not None:
+            stream.record(
+                StreamItem(place=(seq, 0), type="run.finished", data={"run_id": run_id, "status": "erased"})
+            )
+            stream.close()
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _refuse_when_draining(self) -> None:
@@ -495,7 +501,7 @@ def _request_digest(box: OwnerBox, request: RunRequest) -> str:
     return box.keyed("request", request.text, *request.features) if request.idempotency_key else ""
 
 
-def _same_request(runner: SessionRunner, started: ev.RunStarted, request: RunRequest) -> str | None:
+def _same_request(runner: SessionRunner, started: ev.RunStarted, _request: RunRequest) -> str | None:
     """The open or waiting run that answers this very request already."""
     run = runner.session.run
     if run is not None and started.idempotency and run.idempotency == started.idempotency:

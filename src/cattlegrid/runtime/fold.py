@@ -69,11 +69,11 @@ def _hold_clock(run: Run) -> Run:
 # --- session and run --------------------------------------------------------------------------------------------------
 
 
-def _opened(session: Session, event: ev.Event, data: ev.SessionOpened) -> Session:
+def _opened(session: Session, _event: ev.Event, data: ev.SessionOpened) -> Session:
     return replace(session, opened=data)
 
 
-def _closed(session: Session, event: ev.Event, data: ev.SessionClosed) -> Session:
+def _closed(session: Session, _event: ev.Event, data: ev.SessionClosed) -> Session:
     return replace(session, outcome=data.outcome)
 
 
@@ -91,14 +91,14 @@ def _run_started(session: Session, event: ev.Event, data: ev.RunStarted) -> Sess
     return replace(session, run=run, runs=session.runs + 1)
 
 
-def _input_checked(session: Session, event: ev.Event, data: ev.InputChecked) -> Session:
+def _input_checked(session: Session, _event: ev.Event, data: ev.InputChecked) -> Session:
     checked = MessageRef(data.input_ref, data.input_bytes, Part.INPUT)
     run = replace(_running(session), checked=data.decision, input=checked)
     passes = data.decision in {Decision.ALLOW, Decision.MODIFY}
     return replace(session, run=run, pending=(*session.pending, checked) if passes else session.pending)
 
 
-def _resumed(session: Session, event: ev.Event, data: ev.RunResumed) -> Session:
+def _resumed(session: Session, _event: ev.Event, data: ev.RunResumed) -> Session:
     run = _running(session)
     steps = {
         id: replace(step, phase=Phase.ORPHANED) if step.phase is Phase.INTENDED else step
@@ -107,11 +107,11 @@ def _resumed(session: Session, event: ev.Event, data: ev.RunResumed) -> Session:
     return replace(session, run=replace(run, steps=steps, attempts=data.attempt))
 
 
-def _cancel_requested(session: Session, event: ev.Event, data: ev.CancelRequested) -> Session:
+def _cancel_requested(session: Session, _event: ev.Event, data: ev.CancelRequested) -> Session:
     return replace(session, run=replace(_running(session), cancelled_by=data.by))
 
 
-def _run_finished(session: Session, event: ev.Event, data: ev.RunFinished) -> Session:
+def _run_finished(session: Session, _event: ev.Event, data: ev.RunFinished) -> Session:
     completed = session.completed + (data.status in {ev.RunStatus.COMPLETED, ev.RunStatus.PARTIAL})
     return replace(session, run=None, last_status=data.status, completed=completed)
 
@@ -131,7 +131,7 @@ def _intended(session: Session, event: ev.Event, data: ev.StepIntended) -> Sessi
         attempt=data.attempt,
         intended_at=event.at,
     )
-    session = _started(_with_step(session, step, numbered=_numbered(run, known)), data.tool, data.step_id)
+    session = _started(_with_step(session, step, numbered=_numbered(run, known)), data.tool)
     if data.kind is ev.StepKind.CHAT:
         run = replace(_running(session), turns=run.turns + (known is None), chat_failed="")
         # The first request of a session begins with the system prompt, which no event before it holds.
@@ -150,7 +150,7 @@ def _numbered(run: Run, known: Step | None) -> int:
     return run.numbered + (known is None)
 
 
-def _started(session: Session, tool: ev.ToolIntent | None, step_id: str) -> Session:
+def _started(session: Session, tool: ev.ToolIntent | None) -> Session:
     """Note which of the asked calls has become a step."""
     run = _running(session)
     if tool is None or run.asked is None or tool.asked_by != run.asked.step_id:
@@ -271,7 +271,7 @@ def _refused(session: Session, event: ev.Event, data: ev.StepRefused) -> Session
 # --- holds and the rest -----------------------------------------------------------------------------------------------
 
 
-def _held(session: Session, event: ev.Event, data: ev.StepHeld) -> Session:
+def _held(session: Session, _event: ev.Event, data: ev.StepHeld) -> Session:
     run = _running(session)
     known = run.steps.get(data.step_id)
     step = Step(id=data.step_id, kind=ev.StepKind.EXECUTE_TOOL, phase=Phase.HELD) if known is None else known
@@ -287,10 +287,10 @@ def _held(session: Session, event: ev.Event, data: ev.StepHeld) -> Session:
         arguments_ref="",
     )
     session = _with_step(session, step, numbered=_numbered(run, known))
-    return _started(session, data.tool, data.step_id)
+    return _started(session, data.tool)
 
 
-def _decided(session: Session, event: ev.Event, data: ev.ApprovalDecided) -> Session:
+def _decided(session: Session, _event: ev.Event, data: ev.ApprovalDecided) -> Session:
     run = _running(session)
     step = next((step for step in run.steps.values() if step.approval_id == data.approval_id), None)
     if step is None or step.phase is not Phase.HELD:
@@ -306,7 +306,7 @@ def _decided(session: Session, event: ev.Event, data: ev.ApprovalDecided) -> Ses
     return _with_step(session, step)
 
 
-def _compacted(session: Session, event: ev.Event, data: ev.ContextCompacted) -> Session:
+def _compacted(session: Session, _event: ev.Event, data: ev.ContextCompacted) -> Session:
     together = (*session.context, *session.pending)
     kept_pending = len(session.pending)
     summary = (MessageRef(data.summary_ref, data.summary_bytes, Part.SUMMARY),) if data.summary_ref else ()
@@ -319,7 +319,7 @@ def _compacted(session: Session, event: ev.Event, data: ev.ContextCompacted) -> 
     return replace(session, context=context, context_tokens=0, run=run)
 
 
-def _unchanged(session: Session, event: ev.Event, data: object) -> Session:
+def _unchanged(session: Session, _event: ev.Event, _data: object) -> Session:
     return session
 
 

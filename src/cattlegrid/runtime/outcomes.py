@@ -5,10 +5,12 @@ happened: the model is told that it was withheld, not that it failed.
 """
 
 import traceback
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
+from cattlegrid.calls.retry import attempts_of
 from cattlegrid.core.bundle import Bundle
 from cattlegrid.core.errors import CattlegridError, ToolArgumentsInvalid, ToolResultInvalid
 from cattlegrid.core.messages import Message, Role
@@ -20,6 +22,8 @@ from cattlegrid.journal import events as ev
 from cattlegrid.runtime import wording
 from cattlegrid.runtime.plan import Launch
 from cattlegrid.runtime.texts import Texts
+
+_DETAIL_CHARACTERS: Final = 16_384
 
 
 class Recorder:
@@ -94,8 +98,9 @@ class Recorder:
             executed=executed,
             content_ref=content_ref,
             content_bytes=content_bytes,
-            detail_ref=self._texts.put(detail[:16_384]),
+            detail_ref=self._texts.put(detail[:_DETAIL_CHARACTERS]),
             duration_s=round(duration_s, 6),
+            attempts=attempts_of(error),
         )
 
     def reconciled(self, subject: str, value: str, answer: Message) -> ev.StepDone | ev.StepFailed:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from cattlegrid.core.errors import NotFound, SessionEnded
-from cattlegrid.core.messages import Message, Usage
+from cattlegrid.core.messages import Message, Role, Usage
 from cattlegrid.core.principal import Principal
 from cattlegrid.core.verdicts import Decision
 from cattlegrid.journal import events as ev
@@ -18,9 +18,11 @@ from cattlegrid.journal.codec import decode
 from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView, StepView
+from cattlegrid.runtime.texts import BUNDLE_PREFIX
 
 _ERASED = "(erased)"
 _STAFF = ("operator", "approver")
+_message_decoder = msgspec.json.Decoder(Message)
 
 
 class Texts(msgspec.Struct, frozen=True):
@@ -33,14 +35,7 @@ class Texts(msgspec.Struct, frozen=True):
 
     def message(self, ref: str) -> Message:
         content = self.known.get(ref)
-        return Message(role="assistant", text=_ERASED) if content is None else _decode_message(content)  # pyright: ignore[reportArgumentType]
-
-
-_message_decoder = msgspec.json.Decoder(Message)
-
-
-def _decode_message(content: str) -> Message:
-    return _message_decoder.decode(content)
+        return Message(Role.ASSISTANT, _ERASED) if content is None else _message_decoder.decode(content)
 
 
 class Reader:
@@ -67,7 +62,7 @@ class Reader:
 
     async def texts(self, owner: str, events: Sequence[ev.Event]) -> Texts:
         """The texts that these events refer to."""
-        refs = {ref for event in events for ref in _refs(event.data)}
+        refs = {ref for event in events for ref in refs_of(event.data)}
         try:
             found = await self._vault.read(owner, refs)
         except SessionEnded:
@@ -352,27 +347,16 @@ def _refused_view(event: ev.Event, data: ev.StepRefused, texts: Texts, known: St
     )
 
 
-def _refs(data: ev.Data) -> set[str]:
-    """Every reference that an event holds."""
+def refs_of(data: msgspec.Struct) -> set[str]:
+    """Every reference to a body of the session's user that an event holds, its own parts included."""
     refs: set[str] = set()
-    built = msgspec.to_builtins(data)
-    stack: list[object] = [built]
-    while stack:
-        part = stack.pop()
-        if isinstance(part, dict):
-            for key, value in part.items():
-                if (
-                    isinstance(value, str)
-                    and str(key).endswith("_ref")
-                    and value
-                    and not value.startswith("b:")
-                ):
-                    refs.add(value)
-                elif isinstance(value, dict | list):
-                    stack.append(value)
-        elif isinstance(part, list):
-            stack.extend(part)
-    return refs
+    for field in msgspec.structs.fields(data):
+        value: object = getattr(data, field.name)
+        if isinstance(value, msgspec.Struct):
+            refs |= refs_of(value)
+        elif isinstance(value, str) and value and field.name.endswith("_ref"):
+            refs.add(value)
+    return {ref for ref in refs if not ref.startswith(BUNDLE_PREFIX)}
 
 
 def _at(at_us: int) -> datetime:

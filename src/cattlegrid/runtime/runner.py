@@ -25,10 +25,11 @@ from cattlegrid.guards.chain import GuardChain, GuardContext
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.journal.writer import SessionWriter
-from cattlegrid.runtime import inbox, loop
+from cattlegrid.runtime import inbox, loop, wording
 from cattlegrid.runtime.fold import fold
 from cattlegrid.runtime.outcomes import Recorder
-from cattlegrid.runtime.plan import Launch, Planner
+from cattlegrid.runtime.plan import Desk, Launch
+from cattlegrid.runtime.planner import Planner
 from cattlegrid.runtime.state import Session
 from cattlegrid.runtime.streams import RunStream, item_of
 from cattlegrid.runtime.texts import Texts
@@ -69,9 +70,8 @@ class SessionRunner:
         self.session = session
         self.bundle = bundle
         self._texts = texts
-        self._planner = Planner(
-            bundle=bundle, texts=texts, guards=tools.guards, schemas=tools.schemas, user=user
-        )
+        self._desk = Desk(bundle=bundle, texts=texts, guards=tools.guards, schemas=tools.schemas, user=user)
+        self._planner = Planner(self._desk)
         self._recorder = Recorder(bundle=bundle, texts=texts, guards=tools.guards)
         self._queue: dict[str, inbox.QueuedRun] = {}
         self._calls: dict[str, asyncio.Task[None]] = {}
@@ -81,6 +81,7 @@ class SessionRunner:
         self._unannounced: list[ev.Event] = []
         self._failure: BaseException | None = None
         self.idle_since_s = tools.clock.monotonic_s()
+        writer.on_poisoned = self._on_poisoned
 
     # what the engine asks
 
@@ -111,6 +112,17 @@ class SessionRunner:
     ) -> Awaitable[None]:
         """Record a run that was admitted; the result tells when it is durable. Call `poke` to set it going."""
         return self._append([*before, ev.NewEvent(started, run_id)])
+
+    def record(self, new: Sequence[ev.NewEvent]) -> Awaitable[None]:
+        """Record what the engine itself has to say of the session."""
+        return self._append(new)
+
+    async def renew(self) -> None:
+        """Lengthen the lease; a session that is lost to another writer stops."""
+        try:
+            await self._writer.renew()
+        except StoreError as error:
+            self._fail(error)
 
     def poke(self, *, inbox_changed: bool = False) -> None:
         """Something may be to do."""
@@ -148,9 +160,9 @@ class SessionRunner:
         try:
             await self._go_on()
         except StoreError as error:
-            await self._fail(error)
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 - the top of a worker: the session is recovered elsewhere
-            await self._fail(error)
+            self._fail(error)
         finally:
             self.idle_since_s = self._tools.clock.monotonic_s()
 
@@ -178,12 +190,12 @@ class SessionRunner:
             await asyncio.wait({news, *self._calls.values()}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
+        if self._writer.failure is not None:
+            raise self._writer.failure
         for step_id, task in list(self._calls.items()):
             if task.done():
                 del self._calls[step_id]
                 task.result()
-        if self._writer.poisoned:
-            raise self._writer.failure or StoreUnavailable("The journal cannot be written to.")
 
     async def _act(self, action: loop.Action) -> None:
         plan = self._planner.plan(self.session, action)
@@ -209,11 +221,7 @@ class SessionRunner:
         if run is None:
             raise ValueError("a call without a run")
         clock = self._tools.clock
-        context = GuardContext(
-            bundle=self.bundle,
-            principal=self._planner.principal(self.session, run),
-            session_id=self.session.id,
-        )
+        context = self._desk.context(self.session, run)
         if launch.kind is ev.StepKind.RECONCILE:
             await self._until_timed_out(launch.subject)
         started_s = clock.monotonic_s()
@@ -222,6 +230,7 @@ class SessionRunner:
             outcome = await self._tools.calls.perform(
                 launch.request,
                 deadline=self._deadline(launch),
+                result_bytes=self.bundle.limits.tool_result_bytes,
                 on_delta=lambda delta: stream.provisional(delta, launch.step_id),
             )
         except CattlegridError as error:
@@ -252,7 +261,7 @@ class SessionRunner:
         if launch.kind is not ev.StepKind.RECONCILE or run is None:
             return [returned]
         subject = run.steps[launch.subject]
-        answer = self._planner.answer_to(self.session, subject, "")
+        answer = self._desk.answer_to(run, subject, "")
         return [returned, self._recorder.reconciled(subject.id, outcome.value, answer)]
 
     async def _back(self, outcome: Sequence[ev.Data]) -> None:
@@ -367,17 +376,18 @@ class SessionRunner:
     def _cancel_calls(self) -> None:
         """Stop the calls that may be stopped: those with an effect run to their end, which leaves no doubt."""
         run = self.session.run
-        for step_id, task in list(self._calls.items()):
-            step = run.steps.get(step_id) if run is not None else None
-            if step is not None and not step.has_effect and not task.done():
-                task.cancel()
-                del self._calls[step_id]
-                stopped = ev.StepFailed(step_id=step_id, code="cancelled")
-                if step.tool is not None:
-                    message = self._planner.answer_to(self.session, step, "This call was cancelled.")
-                    ref, size_bytes = self._texts.put_message(message)
-                    stopped = msgspec.structs.replace(stopped, content_ref=ref, content_bytes=size_bytes)
-                self._append([ev.NewEvent(stopped, run.id if run is not None else "")])
+        for step in run.steps.values() if run is not None else ():
+            task = self._calls.get(step.id)
+            if run is None or task is None or task.done() or step.has_effect:
+                continue
+            task.cancel()
+            del self._calls[step.id]
+            stopped = ev.StepFailed(step_id=step.id, code="cancelled")
+            if step.tool is not None:
+                message = self._desk.answer_to(run, step, wording.CANCELLED)
+                ref, size_bytes = self._texts.put_message(message)
+                stopped = msgspec.structs.replace(stopped, content_ref=ref, content_bytes=size_bytes)
+            self._append([ev.NewEvent(stopped, run.id)])
 
     # writing
 
@@ -408,11 +418,15 @@ class SessionRunner:
         live = (message.ref for message in (*self.session.context, *self.session.pending))
         self._texts.keep_only(live)
 
-    async def _fail(self, error: BaseException) -> None:
-        self._failure = error
+    def _on_poisoned(self, error: CattlegridError) -> None:
+        self._fail(error)
+        self._news.set()
+
+    def _fail(self, error: BaseException) -> None:
+        """Do nothing more to the world; whoever takes the lease next recovers the run."""
+        self._failure = self._failure or error
         for task in self._calls.values():
             task.cancel()
-        self._calls.clear()
 
 
 def outcome_of(session: Session, bundle: Bundle) -> str:

@@ -71,7 +71,12 @@ def _tell(data: ev.Data) -> tuple[str, dict[str, object]] | None:
         case ev.StepRefused(step_id=step, code=code, tool=tool):
             return "step.finished", {"step_id": step, "status": "refused", "code": code, "tool": tool}
         case ev.StepHeld(step_id=step, approval_id=approval, tool=tool, hold=hold):
-            held = {"step_id": step, "approval_id": approval, "tool": tool.tool, "reason": hold.value}
+            held: dict[str, object] = {
+                "step_id": step,
+                "approval_id": approval,
+                "tool": tool.tool,
+                "reason": hold.value,
+            }
             return "run.held", held
         case ev.ApprovalDecided(approval_id=approval, decision=decision):
             return "approval.decided", {"approval_id": approval, "decision": decision.value}

@@ -4,20 +4,215 @@ Each method is one round, made again and again by `Jobs`; all of them are idempo
 """
 
 import asyncio
-from collections.abc import Callable
-from datetime import timedelta
-from pathlib import PurePath
+from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
-
-from cattlegrid.core.errors import AppendConflict, CattlegridError, LeaseHeld, SessionEnded
+from cattlegrid.core.errors import LeaseHeld, SessionEnded, StoreUnavailable
 from cattlegrid.core.ports import Clock, Jobs
 from cattlegrid.journal import events as ev
-from cattlegrid.journal.codec import micros
-from cattlegrid.journal.store import EntryQuery, JournalStore
+from cattlegrid.journal.codec import from_micros, micros
+from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
+from cattlegrid.journal.writer import SessionWriter
 from cattlegrid.runtime import inbox
-from cattlegrid.runtime.engine import Engine
+from cattlegrid.runtime.engine import Engine, EngineSettings
 from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.ports import Bundles
+
+_ROUND: Final = 200
+"""Entries looked at in one round; the next round takes the rest."""
+_CLOCK: Final = "clock"
+_PATIENCE: Final = 100
+
+
+class Upkeep:
+    """The rounds of one process."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        store: JournalStore,
+        vault: Vault,
+        bundles: Bundles,
+        clock: Clock,
+        settings: EngineSettings,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._vault = vault
+        self._bundles = bundles
+        self._clock = clock
+        self._settings = settings
+
+    def register(self, jobs: Jobs) -> None:
+        """Have every round made at its own pace."""
+        jobs.every(self._settings.lease_s / 3, "leases", self.renew_leases)
+        jobs.every(0.5, "inboxes", self.attend_inboxes)
+        jobs.every(1.0, "recovery", self.recover)
+        jobs.every(5.0, "approvals", self.expire_approvals)
+        jobs.every(15.0, "sessions", self.close_idle_sessions)
+
+    async def renew_leases(self) -> None:
+        """Lengthen the leases of sessions at work; give those of idle ones back."""
+        now_s = self._clock.monotonic_s()
+        for session_id, runner in list(self._engine.runners.items()):
+            if runner.failed:
+                await self._engine.drop(session_id)
+            elif not runner.busy and now_s - runner.idle_since_s > self._settings.linger_s:
+                await self._engine.let_go(session_id)
+            else:
+                await runner.renew()
+
+    async def attend_inboxes(self) -> None:
+        """See to what others have posted."""
+        for session_id in await self._store.streams_with_inbox():
+            await self._attend(session_id)
+
+    async def recover(self) -> None:
+        """Go on with runs whose writer is gone."""
+        for entry in await self._live("run", "running"):
+            if entry.stream not in self._engine.runners:
+                await self._attend(entry.stream)
+
+    async def _attend(self, session_id: str) -> None:
+        try:
+            await self._engine.attend(session_id)
+        except SessionEnded:
+            await self._close_erased(session_id)
+
+    async def expire_approvals(self) -> None:
+        """Reject what nobody has decided in time."""
+        now_us = micros(self._clock.now())
+        query = EntryQuery(kind="approval", statuses=("pending",), due_before_us=now_us, limit=_ROUND)
+        for entry in await self._store.entries(query):
+            expired = inbox.Decided(approval_id=entry.id, decision=ev.ApprovalDecision.EXPIRED, by=_CLOCK)
+            await self._engine.post(entry.stream, expired)
+
+    async def close_idle_sessions(self) -> None:
+        """Close sessions that have been idle for as long as their bundle says, unless a run waits for a person."""
+        now = self._clock.now()
+        for entry in await self._live("session", "open"):
+            bundle = await self._bundles.bundle(entry.ref)
+            idle_s = (now - from_micros(entry.updated_us)) / timedelta(seconds=1)
+            if idle_s > bundle.outcome.idle_s and not await self._has_open_run(entry.stream):
+                await self._engine.post(entry.stream, inbox.Close(by=_CLOCK, reason="idle"))
+
+    async def _has_open_run(self, session_id: str) -> bool:
+        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
+        return bool(await self._store.entries(query))
+
+    async def _live(self, kind: str, status: str) -> list[Entry]:
+        found: list[Entry] = []
+        before = ""
+        while True:
+            query = EntryQuery(kind=kind, statuses=(status,), before_id=before, limit=_ROUND)
+            page = await self._store.entries(query)
+            found.extend(page)
+            if len(page) < _ROUND:
+                return found
+            before = page[-1].id
+
+    # --- erasure and retention ----------------------------------------------------------------------------------------
+
+    async def erase(self, tenant: str, user: str, *, by: str) -> int:
+        """Erase a user: their key, their texts, their open runs; how many sessions they had.
+
+        Fences every writer of theirs first. The chains of their sessions still verify.
+        """
+        owner = self._vault.owner_of(tenant, user)
+        query = EntryQuery(kind="session", tenant=tenant, owner=owner, statuses=("open",), limit=_ROUND)
+        for entry in await self._store.entries(query):
+            await self._engine.drop(entry.stream)
+        streams = await self._store.erase_owner(owner, at_us=micros(self._clock.now()))
+        self._vault.forget(owner)
+        for stream in streams:
+            await self._engine.drop(stream)
+            await self._close_erased(stream)
+        await self._record(ev.UserErased(owner=owner, by=by))
+        return len(streams)
+
+    async def _close_erased(self, session_id: str) -> None:
+        """End the open run and the session of an erased user."""
+        try:
+            writer, events = await self._engine.writer_of(session_id)
+        except LeaseHeld:
+            return
+        session = fold_all(session_id, events)
+        ending: list[ev.NewEvent] = []
+        if session.run is not None:
+            ending.append(
+                ev.NewEvent(ev.RunFinished(status=ev.RunStatus.ERASED, reason="erased"), session.run.id)
+            )
+        if not session.outcome:
+            ending.append(ev.NewEvent(ev.SessionClosed(outcome="erased")))
+        left = tuple(item.id for item in await self._store.inbox(session_id))
+        if ending or left:
+            if not ending:
+                ending.append(ev.NewEvent(ev.OperatorActed(action="inbox_dropped", by="erasure")))
+            await writer.append(ending, consumed=left)
+        self._engine.announce_end(session.run.id if session.run is not None else "", writer.seq)
+        await writer.release()
+
+    async def retire(self, *, before: datetime) -> int:
+        """Delete the sessions that ended before a time; how many. Each deletion is recorded."""
+        count = 0
+        for outcome in ("completed", "escalated", "abandoned", "failed", "erased"):
+            while True:
+                query = EntryQuery(
+                    kind="session", statuses=(outcome,), updated_before_us=micros(before), limit=_ROUND
+                )
+                page = await self._store.entries(query)
+                for entry in page:
+                    count += await self._retire(entry.stream)
+                if len(page) < _ROUND:
+                    break
+        return count
+
+    async def _retire(self, session_id: str) -> bool:
+        head = await self._store.head(session_id)
+        if head is None:
+            return False
+        gone = ev.SessionRetired(session=session_id, last_seq=head.seq, last_hash=head.hash.hex())
+        writer = await self._control()
+        await writer.retire(session_id, [ev.NewEvent(gone)])
+        await writer.release()
+        return True
+
+    async def _record(self, data: ev.Data) -> None:
+        """Write one event into the control stream."""
+        writer = await self._control()
+        await writer.append([ev.NewEvent(data)])
+        await writer.release()
+
+    async def _control(self) -> SessionWriter:
+        """The writer of the control stream; others hold it for moments only."""
+        for _ in range(_PATIENCE):
+            try:
+                writer, _events = await self._engine.writer_of(ev.CONTROL_STREAM)
+            except LeaseHeld:
+                await self._clock.sleep(0.05)
+            else:
+                return writer
+        raise StoreUnavailable("The control stream is busy.", retry_after_s=1.0)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take nothing new, let what is under way end, hand over the rest; how many sessions were cut short."""
+        self._engine.begin_draining()
+        busy = [
+            asyncio.create_task(runner.settle()) for runner in self._engine.runners.values() if runner.busy
+        ]
+        if busy:
+            await asyncio.wait(busy, timeout=timeout_s)
+        cut = 0
+        for task in busy:
+            if not task.done():
+                task.cancel()
+        for session_id, runner in list(self._engine.runners.items()):
+            if runner.busy:
+                cut += 1
+                await runner.abandon()
+            await self._engine.let_go(session_id)
+        return cut

@@ -14,6 +14,7 @@ SUMMARY_PROMPT: Final = (
 SUMMARY_REQUEST: Final = "Summarise the conversation above."
 
 RUN_ENDED: Final = "This call was not made: the request ended before it."
+CANCELLED: Final = "This call was cancelled."
 EXPIRED: Final = (
     "This call was not made: nobody approved it in time. Say so; do not call it again by yourself."
 )
@@ -31,40 +32,48 @@ _REASONS: Final = {
 
 
 def too_many_calls(limit: int) -> str:
+    """For a call beyond what one turn may hold."""
     return (
         f"This call was not made: {limit} calls in one turn are the limit. Ask for it again in the next turn."
     )
 
 
 def unknown_tool(name: str, offered: Sequence[str]) -> str:
+    """For a call of a tool that is not offered."""
     return f"There is no tool `{name[:64]}`. The tools are: {', '.join(offered) or 'none'}."
 
 
 def denied(tool: str, reason: str) -> str:
+    """For a call that policy does not permit."""
     why = f" ({reason})" if reason else ""
     return f"`{tool}` is not permitted with these arguments{why}. Do not try to get around it; tell the user."
 
 
 def rejected(note: str) -> str:
+    """For a call that a person has refused."""
     why = f" Their reason: {note}" if note else ""
     return f"This call was not made: a person decided against it.{why} Tell the user."
 
 
 def confirmed_done(note: str) -> str:
+    """For a call in doubt that did happen."""
     return f"A person has checked: this call took effect.{f' They say: {note}' if note else ''}"
 
 
 def confirmed_not_done(note: str) -> str:
+    """For a call in doubt that did not happen."""
     return f"A person has checked: this call did not take effect.{f' They say: {note}' if note else ''}"
 
 
 def tool_failed(message: str, *, unknown: bool) -> str:
+    """For a call that came to nothing, or to nobody knows what."""
     if unknown:
         return f"{message} It is not known whether it took effect: do not claim that it did."
     return message
 
 
 def withheld(tool: str) -> str:
+    """For a result that a guard keeps back."""
     return f"The result of `{tool}` was withheld by a check."
 
 
