@@ -240,8 +240,10 @@ def _orders(found: Outcome) -> str:
 
 def _not_done(what: str, made: Outcome) -> str:
     """What to say of an effect that did not surely happen; empty when it did."""
-    if made.ok:
+    if made.ok and isinstance(made.value, dict):
         return ""
+    if made.ok:
+        return f"{what} may or may not have been made: the answer was not clear. A colleague has to look into it."
     if made.waits:
         return f"{what} waits for a colleague to confirm it."
     if made.open:
