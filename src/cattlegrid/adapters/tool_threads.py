@@ -1,0 +1,150 @@
+"""Runs the functions of tools, each within its time: plain ones in threads, `async` ones in the event loop.
+
+Python cannot stop a thread, so a call that is late is abandoned: its place goes to the next call, and the thread is
+counted until it comes back by itself. A tool with too many of those is not called any more, so that one tool that
+hangs takes neither the others' threads nor the machine's.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import msgspec
+
+from cattlegrid.core.tools import NotExecuted
+
+RUNNING: Final = 32
+STUCK_PER_TOOL: Final = 4
+STUCK: Final = 64
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """What came of a call that ended: a value, or what it raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class ToolThreads:
+    """Room for calls of tools, of one process. For one event loop."""
+
+    def __init__(
+        self, *, running: int = RUNNING, stuck_per_tool: int = STUCK_PER_TOOL, stuck: int = STUCK
+    ) -> None:
+        self._places = asyncio.Semaphore(running)
+        self._stuck_per_tool = stuck_per_tool
+        self._most_stuck = stuck
+        self._stuck: Counter[str] = Counter()
+        self._tasks: set[asyncio.Future[Returned]] = set()
+
+    @property
+    def stuck(self) -> int:
+        """Calls that were abandoned and have not come back."""
+        return self._stuck.total()
+
+    async def run(self, name: str, work: Callable[[], Any], *, timeout_s: float) -> Returned | None:
+        """Call `work` in a thread of its own; None when it is late, and then it may still go on.
+
+        Raises:
+            NotExecuted: `work` was not called, because there is no room for it.
+        """
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + timeout_s
+        await self._enter(name, timeout_s)
+        try:
+            returned: asyncio.Future[Returned] = loop.create_future()
+            context = contextvars.copy_context()
+            thread = threading.Thread(
+                target=lambda: _report(context.run(_called, work), loop, returned),
+                name=f"cattlegrid-tool-{name}",
+                daemon=True,  # a call that hangs must not keep the process from ending
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise NotExecuted(
+                    "The machine has no thread left for this tool.", detail=str(error)
+                ) from error
+            return await self._in_time(name, returned, ends_s - loop.time())
+        finally:
+            self._places.release()
+
+    async def run_async(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], *, timeout_s: float
+    ) -> Returned | None:
+        """Await `work` in a task of its own, which is cancelled when it is late; then None.
+
+        Raises:
+            NotExecuted: `work` was not called, because earlier calls do not end.
+        """
+        self._refuse_when_stuck(name)
+        task = asyncio.ensure_future(_awaited(work))
+        try:
+            return await self._in_time(name, task, timeout_s)
+        finally:
+            task.cancel()
+
+    async def _enter(self, name: str, timeout_s: float) -> None:
+        self._refuse_when_stuck(name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise NotExecuted("Too many tools run at once, so this one was not called.") from error
+
+    async def _in_time(
+        self, name: str, call: "asyncio.Future[Returned]", timeout_s: float
+    ) -> Returned | None:
+        try:
+            await asyncio.wait({call}, timeout=max(0.0, timeout_s))
+        finally:
+            if not call.done():
+                self._abandon(name, call)
+        return call.result() if call.done() else None
+
+    def _abandon(self, name: str, call: "asyncio.Future[Returned]") -> None:
+        self._stuck[name] += 1
+        self._tasks.add(call)  # a task that nobody refers to may vanish
+
+        def came_back(_: "asyncio.Future[Returned]") -> None:
+            self._tasks.discard(call)
+            self._stuck[name] -= 1
+            if not self._stuck[name]:
+                del self._stuck[name]
+
+        call.add_done_callback(came_back)
+
+    def _refuse_when_stuck(self, name: str) -> None:
+        count = self._stuck.get(name, 0)
+        if count >= self._stuck_per_tool or self.stuck >= self._most_stuck:
+            detail = f"{name}: {count} calls were abandoned and still run; {self.stuck} of all tools"
+            raise NotExecuted("The tool does not answer, so it was not called again.", detail=detail)
+
+
+def _called(work: Callable[[], Any]) -> Returned:
+    try:
+        return Returned(work())
+    except BaseException as error:  # noqa: BLE001 - the top of a worker: what a tool raises is its result
+        return Returned(error=error)
+
+
+async def _awaited(work: Callable[[], Coroutine[Any, Any, Any]]) -> Returned:
+    try:
+        return Returned(await work())
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - see above
+        return Returned(error=error)
+
+
+def _report(found: Returned, loop: asyncio.AbstractEventLoop, returned: "asyncio.Future[Returned]") -> None:
+    # The loop may be closed by now; then nobody waits for the result.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, returned, found)
+
+
+def _settle(returned: "asyncio.Future[Returned]", found: Returned) -> None:
+    if not returned.done():
+        returned.set_result(found)
