@@ -17,8 +17,10 @@ from agents.support.knowledge import ARTICLES, snapshot_of
 from cattlegrid import Context, NotExecuted
 from cattlegrid.core.principal import Principal
 from cattlegrid.core.tools import Effect, Retry, declaration_of
+from cattlegrid.release.build import build
+from cattlegrid.release.project import load_project
 
-ANA, BO = "ana@example.com", "bo@example.com"
+ANA = "ana@example.com"
 
 
 def context(user: str = ANA, key: str = "key-1") -> Context:
@@ -44,6 +46,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         return db.execute(query).fetchall()
 
 
+@pytest.mark.requirement("support:shop")
 def all_at_once(action: Callable[[int], object], times: int) -> list[object]:
     def outcome(number: int) -> object:
         try:
@@ -55,6 +58,7 @@ def all_at_once(action: Callable[[int], object], times: int) -> list[object]:
         return list(pool.map(outcome, range(times)))
 
 
+@pytest.mark.requirement("support:shop")
 def test_the_shop_has_the_promised_numbers_of_everything(database: Path) -> None:
     tools.snapshot_id()
     counts = [
@@ -83,6 +87,7 @@ def test_the_shop_is_seeded_once_by_twenty_threads_that_come_first(database: Pat
     assert sorted(file.name for file in database.parent.iterdir()) == ["shop.db"]
 
 
+@pytest.mark.requirement("support:tools")
 def test_the_database_lies_in_the_nearest_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SUPPORT_DB")
     (tmp_path / "cattlegrid.yaml").touch()
@@ -99,6 +104,7 @@ def test_an_order_shows_items_total_and_address() -> None:
     assert order.address
 
 
+@pytest.mark.requirement("support:own-orders")
 @pytest.mark.parametrize("number", [1041, 40, 99999, -1])
 def test_another_customers_order_looks_like_one_that_does_not_exist(number: int) -> None:
     calls: list[Callable[[], object]] = [
@@ -115,6 +121,8 @@ def test_another_customers_order_looks_like_one_that_does_not_exist(number: int)
             call()
 
 
+@pytest.mark.requirement("support:own-orders")
+@pytest.mark.requirement("support:tools")
 def test_orders_are_listed_newest_first_for_the_customer_alone() -> None:
     listed = tools.list_orders(context(), limit=50)
     assert {order.order for order in listed} == {3, 5, 8, 9, 12, 14, 15, 17}
@@ -135,6 +143,7 @@ def test_a_delivery_tells_when_it_comes_or_came() -> None:
     assert there.delivered_on
 
 
+@pytest.mark.requirement("support:tools")
 @pytest.mark.parametrize(
     ("number", "eligible", "reason", "refundable_eur"),
     [
@@ -153,6 +162,7 @@ def test_eligibility_gives_the_reason_and_the_amount(
     assert reason in answer.reason
 
 
+@pytest.mark.requirement("support:tools")
 def test_a_refund_is_recorded_and_lowers_what_is_left(database: Path) -> None:
     assert tools.refund(17, 30.0, "lid broken", context()) == Refund(1, 17, 30.0, 49.9)
     assert tools.find_order(17, context()).refunded_eur == 30.0
@@ -168,6 +178,7 @@ def test_twenty_threads_with_one_key_refund_once(database: Path) -> None:
     assert rows(database, "SELECT count(*), sum(amount_cents) FROM refunds") == [(1, 7990)]
 
 
+@pytest.mark.requirement("support:tools")
 def test_twenty_threads_with_different_keys_never_refund_more_than_was_paid(database: Path) -> None:
     outcomes = all_at_once(lambda number: tools.refund(17, 30.0, "broken", context(key=f"k{number}")), 20)
     assert sum(isinstance(outcome, Refund) for outcome in outcomes) == 2
@@ -200,6 +211,7 @@ def test_a_key_cannot_be_used_for_another_refund() -> None:
             tools.refund(number, amount, "lid", context())
 
 
+@pytest.mark.requirement("support:tools")
 def test_a_refund_that_is_taken_back_frees_its_amount_and_stays_taken_back() -> None:
     made = tools.refund(17, 79.9, "broken", context())
     tools.cancel_refund(made)
@@ -226,6 +238,7 @@ def test_restoring_an_address_leaves_a_later_change_alone() -> None:
     assert tools.find_order(8, context()).address == "Mill Lane 9, 3011 Bern"
 
 
+@pytest.mark.requirement("support:tools")
 @pytest.mark.parametrize("number", [12, 17, 3])
 def test_the_address_of_what_is_no_longer_here_cannot_be_changed(number: int) -> None:
     with pytest.raises(NotExecuted, match="can no longer be changed"):
@@ -240,11 +253,13 @@ def test_a_cancellation_is_seen_by_its_reconcile_tool() -> None:
         tools.cancel_order(9, context())
 
 
+@pytest.mark.requirement("support:tools")
 def test_a_shipped_order_cannot_be_cancelled() -> None:
     with pytest.raises(NotExecuted, match="is shipped"):
         tools.cancel_order(12, context())
 
 
+@pytest.mark.requirement("support:tools")
 def test_a_handover_makes_one_ticket_for_a_key(database: Path) -> None:
     ticket = tools.hand_over("wants a person", context())
     assert tools.hand_over("wants a person", context()) == ticket
@@ -271,6 +286,15 @@ def test_search_takes_any_text_as_words(query: str) -> None:
 def test_the_snapshot_id_changes_with_one_letter_of_one_article() -> None:
     changed = (*ARTICLES[:-1], ARTICLES[-1]._replace(body=ARTICLES[-1].body + "!"))
     assert tools.snapshot_id() == snapshot_of(ARTICLES) != snapshot_of(changed)
+
+
+def test_the_agent_builds_as_a_bundle() -> None:
+    bundle = build(load_project(Path.cwd()), "support").bundle
+    offered = {tool.name for tool in bundle.offered_tools}
+    assert set(bundle.tools) - offered == {"cancel_refund", "restore_address", "cancellation_of"}
+    assert len(offered) == 9
+    assert bundle.approve == {"refund": "amount > 50"}
+    assert bundle.snapshot == "snapshot_id"
 
 
 def test_every_tool_declares_what_it_does_to_the_world() -> None:

@@ -59,6 +59,7 @@ def events(content: bytes) -> list[Fields]:
     return [msgspec.json.decode(part.removeprefix("data: ")) for part in parts[:-2]]
 
 
+@pytest.mark.requirement("scripted:server")
 def assembled(chunks: list[Fields]) -> Fields:
     """The message that a stream builds, put together by index as a client must."""
     text, calls = "", dict[int, Fields]()
@@ -73,6 +74,7 @@ def assembled(chunks: list[Fields]) -> Fields:
     return {"text": text, "calls": [calls[index] for index in sorted(calls)]}
 
 
+@pytest.mark.requirement("scripted:server")
 async def test_a_document_has_the_shape_of_the_common_format(
     model: ScriptedModelServer, http: aiohttp.ClientSession
 ) -> None:
@@ -104,6 +106,7 @@ async def test_a_stream_interleaves_parallel_calls_and_adds_up_to_the_document(
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+@pytest.mark.requirement("scripted:deterministic")
 async def test_usage_ends_a_stream_when_it_is_asked_for(
     model: ScriptedModelServer, http: aiohttp.ClientSession
 ) -> None:
@@ -229,6 +232,7 @@ async def test_a_stall_in_the_stream_comes_after_its_first_chunks(
                 await response.content.readany()
 
 
+@pytest.mark.requirement("scripted:personas")
 async def test_a_short_stall_and_a_slow_stream_are_whole_in_the_end(
     model: ScriptedModelServer, http: aiohttp.ClientSession
 ) -> None:
@@ -255,6 +259,7 @@ async def test_the_flaky_server_answers_every_request_in_the_end(http: aiohttp.C
         assert 5 < troubles < 40
 
 
+@pytest.mark.requirement("scripted:server")
 async def test_delays_hold_back_the_first_byte_and_every_chunk(http: aiohttp.ClientSession) -> None:
     async with ScriptedModelServer(latency_s=0.05, chunk_delay_s=0.005) as model:
         loop = asyncio.get_running_loop()
