@@ -5,7 +5,9 @@ session that runs elsewhere goes to its inbox; that writer folds it in.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 
@@ -28,7 +30,7 @@ from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.codec import micros
-from cattlegrid.journal.store import InboxItem
+from cattlegrid.journal.store import Entry, InboxItem
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter, open_stream
 from cattlegrid.runtime import inbox
@@ -64,7 +66,8 @@ class Engine:
         self._runners: dict[str, SessionRunner] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._streams: dict[str, RunStream] = {}
-        self._draining = False
+        self.draining = asyncio.Event()
+        """Set once this process takes no new requests."""
         self.reader = Reader(tools.store, vault)
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -207,40 +210,55 @@ class Engine:
     ) -> AsyncIterator[StreamItem]:
         """What happens in a run, from a place on, until it has ended. Raises NotFound."""
         entry = await self.reader.entry("run", run_id, principal)
-        if run_id not in self._streams:
-            recorded = [event for event in await self.reader.events(entry.stream) if event.run_id == run_id]
-            stream = self._stream_of(run_id)
-            for event in recorded:
-                item = item_of(event)
-                if item is not None:
-                    stream.record(item)
-            if any(isinstance(event.data, ev.RunFinished) for event in recorded):
-                stream.close()
-        stream = self._streams[run_id]
-        try:
+        stream = self._stream_of(run_id)
+        with stream.watched():
+            if not stream.told:
+                await self._recall(entry, stream)
             async for item in stream.follow(after):
                 yield item
-        finally:
-            if stream.closed:
-                self._streams.pop(run_id, None)
+
+    async def _recall(self, entry: Entry, stream: RunStream) -> None:
+        """Tell a stream that no runner of this process has fed what is recorded of its run."""
+        recorded = [event for event in await self.reader.events(entry.stream) if event.run_id == entry.id]
+        if stream.told:
+            return  # a runner has taken the session in the meantime, and has told it all
+        for item in map(item_of, recorded):
+            if item is not None:
+                stream.record(item)
+        if any(isinstance(event.data, ev.RunFinished) for event in recorded):
+            stream.close()
 
     async def wait(self, accepted: Accepted, principal: Principal, *, timeout_s: float) -> RunView:
         """The run once it has ended or waits for a person, or as it is when the time is over."""
-        session_id, run_id = accepted.session_id, accepted.run_id
-        stream = self._stream_of(run_id)
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for item in stream.follow():
-                    runner = self._runners.get(session_id)
-                    if item.type == "run.finished":
-                        break
-                    if item.type == "run.held" and runner is not None:
-                        await runner.settle()
-                        if _waits_for_people(runner.session, run_id):
-                            break
-        except TimeoutError:
-            pass
-        return await self.reader.run(run_id, principal)
+        stream = self._stream_of(accepted.run_id)
+        with stream.watched():
+            if not await self._rests(accepted):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        await self._until_rest(accepted, stream)
+        return await self.reader.run(accepted.run_id, principal)
+
+    @property
+    def open_streams(self) -> int:
+        """How many runs this process tells watchers of, or would."""
+        return len(self._streams)
+
+    async def _rests(self, accepted: Accepted) -> bool:
+        """Whether nothing will happen in the run by itself: it has ended, or waits for a person with no runner."""
+        entry = await self._store.entry("run", accepted.run_id)
+        if entry is None or entry.status == "running":
+            return False
+        return entry.status != "held" or accepted.session_id not in self._runners
+
+    async def _until_rest(self, accepted: Accepted, stream: RunStream) -> None:
+        async for item in stream.follow():
+            runner = self._runners.get(accepted.session_id)
+            if item.type == "run.finished":
+                return
+            if item.type == "run.held" and runner is not None:
+                await runner.settle()
+                if _waits_for_people(runner.session, accepted.run_id):
+                    return
 
     # --- what people decide -------------------------------------------------------------------------------------------
 
@@ -288,7 +306,7 @@ class Engine:
         """Ask for the end of a run; without effect on one that has ended. Raises NotFound."""
         entry = await self.reader.entry("run", run_id, principal)
         by = self._vault.owner_of(principal.tenant, principal.user)
-        if entry.status in {"running", "held"}:
+        if entry.status in {"queued", "running", "held"}:
             await self._post(entry.stream, inbox.Cancelled(run_id=run_id, by=by, reason=reason[:100]))
 
     async def feedback(
@@ -359,7 +377,7 @@ class Engine:
 
     def begin_draining(self) -> None:
         """Take no new requests."""
-        self._draining = True
+        self.draining.set()
 
     async def writer_of(self, session_id: str) -> tuple[SessionWriter, list[ev.Event]]:
         """Take the lease of a session for a write that no runner makes (erasure). Raises LeaseHeld."""
@@ -383,7 +401,7 @@ class Engine:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _refuse_when_draining(self) -> None:
-        if self._draining:
+        if self.draining.is_set():
             raise StoreUnavailable("The service is stopping; try again in a moment.", retry_after_s=2.0)
 
     async def _own_session(self, session_id: str, principal: Principal) -> str:
@@ -474,7 +492,7 @@ class Engine:
     def _stream_of(self, run_id: str) -> RunStream:
         stream = self._streams.get(run_id)
         if stream is None:
-            stream = self._streams[run_id] = RunStream()
+            stream = self._streams[run_id] = RunStream(partial(self._streams.pop, run_id, None))
         return stream
 
 

@@ -17,6 +17,7 @@ from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import decode
 from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
+from cattlegrid.runtime.queued import QUEUED, queued_entry
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView, StepView
 from cattlegrid.runtime.texts import BUNDLE_PREFIX
 
@@ -48,6 +49,9 @@ class Reader:
     async def entry(self, kind: str, id: str, principal: Principal) -> Entry:
         """The directory's entry, if the principal may know of it. Raises NotFound."""
         found = await self._store.entry(kind, id)
+        if found is None and kind == "run":
+            # It may begin between the two looks, and is then in the directory after all.
+            found = await queued_entry(self._store, id) or await self._store.entry(kind, id)
         if found is None or found.tenant != principal.tenant or not self._may_read(found, principal):
             raise NotFound(f"There is no {kind} with this id.")
         return found
@@ -74,9 +78,37 @@ class Reader:
         entry = await self.entry("run", run_id, principal)
         events = await self.events(entry.stream)
         opened = opened_of(events)
+        if entry.status == QUEUED and not any(event.run_id == run_id for event in events):
+            return await self._queued_run(entry, opened)
         own = [event for event in events if event.run_id == run_id]
         texts = await self.texts(entry.owner, [events[0], *own])
         return run_view(own, opened, texts, entry)
+
+    async def _queued_run(self, entry: Entry, opened: ev.SessionOpened) -> RunView:
+        try:
+            found = await self._vault.read(entry.owner, {entry.ref})
+        except SessionEnded:
+            found = {}
+        texts = Texts({ref: content.decode("utf-8", "surrogatepass") for ref, content in found.items()})
+        return RunView(
+            id=entry.id,
+            session_id=entry.stream,
+            agent=opened.agent,
+            bundle=bundle_name(opened),
+            status=QUEUED,
+            reason="",
+            input=texts.message(entry.ref).text,
+            output="",
+            started_at=_at(entry.created_us),
+            finished_at=None,
+            active_s=0.0,
+            model_calls=0,
+            tool_calls=0,
+            usage=Usage(),
+            cost_nano_usd=0,
+            approvals=(),
+            steps=(),
+        )
 
     async def approval(self, approval_id: str, principal: Principal) -> ApprovalView:
         """A held call. Raises NotFound."""

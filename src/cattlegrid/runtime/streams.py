@@ -6,7 +6,9 @@ answer counts when `run.finished` arrives, which is sent only once it is durable
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
@@ -89,23 +91,35 @@ def _tell(data: ev.Data) -> tuple[str, dict[str, object]] | None:
 
 
 class RunStream:
-    """The items of one run, kept while it is open, for any number of watchers."""
+    """The items of one run, kept while it is open, for any number of watchers.
 
-    def __init__(self) -> None:
+    `on_idle` is called when the last watcher has left, or the run has ended, and nobody needs this object any more.
+    """
+
+    def __init__(self, on_idle: Callable[[], object] = lambda: None) -> None:
         self._items: list[StreamItem] = []
         self._last: Place = START
         self._closed = False
         self._news = asyncio.Event()
+        self._watchers = 0
+        self._on_idle = on_idle
 
     @property
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def told(self) -> bool:
+        """Whether anything has been told here; if not, what is recorded of the run must be recalled first."""
+        return self._last != START
+
     def record(self, item: StreamItem) -> None:
-        """Tell of a recorded event; pieces of text before it are told no more to those who come later."""
+        """Tell of a recorded event; pieces of text before the last one are told no more to those who come later."""
         if item.place <= self._last and item.place[0] <= self._last[0]:
             return
-        self._items = [known for known in self._items if known.place[1] == 0]
+        # The newest pieces stay until the next event: those who watch have not had their turn yet.
+        kept = self._last[0]
+        self._items = [known for known in self._items if known.place[1] == 0 or known.place[0] == kept]
         self._tell(item)
 
     def provisional(self, delta: ModelDelta, step_id: str) -> None:
@@ -121,18 +135,36 @@ class RunStream:
         """Nothing more will come."""
         self._closed = True
         self._wake()
+        self._rest()
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """While somebody watches, this object stays the one that the run is told to."""
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            self._rest()
 
     async def follow(self, after: Place = START) -> AsyncIterator[StreamItem]:
-        """Everything after a place, as it comes, until the run has ended."""
+        """Everything after a place, as it comes, until the run has ended. For those within `watched`."""
         while True:
             news = self._news
-            for item in [item for item in self._items if item.place > after]:
+            for item in self._after(after):
                 after = item.place
                 yield item
-            if self._closed and not any(item.place > after for item in self._items):
+            if self._closed and not self._after(after):
                 return
             if news is self._news:
                 await news.wait()
+
+    def _after(self, place: Place) -> list[StreamItem]:
+        return self._items[bisect_right(self._items, place, key=lambda item: item.place) :]
+
+    def _rest(self) -> None:
+        if not self._watchers and (self._closed or not self.told):
+            self._on_idle()
 
     def _tell(self, item: StreamItem) -> None:
         self._items.append(item)
