@@ -1,7 +1,11 @@
 """Every store keeps the contract of the journal."""
 
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
 import pytest
 
+from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.testing.clock import ManualClock
 from cattlegrid.testing.contracts.journal import JournalContract, JournalUnderTest
@@ -29,3 +33,40 @@ class TestTheJournalInMemory(JournalContract):
     @pytest.fixture
     def journal(self) -> JournalUnderTest:
         return InMemory()
+
+
+class InSqlite:
+    """The journal in a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = ManualClock()
+        self.store: JournalStore
+        self._path = path
+        self._opened: list[SqliteJournal] = []
+
+    async def open(self) -> SqliteJournal:
+        store = await SqliteJournal.open(self._path, clock=self.clock)
+        self._opened.append(store)
+        return store
+
+    async def reopen(self) -> JournalStore:
+        await self.close()
+        self.store = await self.open()
+        return self.store
+
+    async def another(self) -> JournalStore:
+        return await self.open()
+
+    async def close(self) -> None:
+        for store in self._opened:
+            await store.close()
+        self._opened.clear()
+
+
+class TestTheJournalInSqlite(JournalContract):
+    @pytest.fixture
+    async def journal(self, tmp_path: Path) -> AsyncGenerator[JournalUnderTest]:
+        subject = InSqlite(tmp_path / "journal.db")
+        await subject.reopen()
+        yield subject
+        await subject.close()

@@ -1,7 +1,7 @@
 """What the journal's contract suites share: the implementation under test, a minimal writer, and `raises`."""
 
 from asyncio import Future
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeVar
 
@@ -54,6 +54,12 @@ def raises(kind: type[CattlegridError]) -> Generator[Raised]:
         raised.error = error
     else:
         raise AssertionError(f"{kind.__name__} was not raised")
+
+
+async def now_and_after_a_restart(journal: JournalUnderTest) -> AsyncGenerator[JournalStore]:
+    """The store as it is, and then opened again."""
+    yield journal.store
+    yield await journal.reopen()
 
 
 class Scribe:

@@ -1,0 +1,177 @@
+"""`JournalStore` over one SQLite file: hands writes to the writer thread and queries to the reader thread.
+
+Nothing here waits for the disk: every method queues a job, and the event loop goes on until its thread has answered.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from cattlegrid.adapters.sqlite import operations, reading
+from cattlegrid.adapters.sqlite.database import Database
+from cattlegrid.adapters.sqlite.ledger import ErasureLedger
+from cattlegrid.adapters.sqlite.reading import Query, Reader
+from cattlegrid.adapters.sqlite.threads import Worker
+from cattlegrid.adapters.sqlite.writing import Operation, Writer
+from cattlegrid.core.errors import CattlegridError
+from cattlegrid.core.ports import Clock
+from cattlegrid.journal.codec import micros
+from cattlegrid.journal.store import (
+    Append,
+    BodyRow,
+    Entry,
+    EntryQuery,
+    FeedRow,
+    Head,
+    InboxItem,
+    OwnerKey,
+    Row,
+)
+
+T = TypeVar("T")
+
+PING_SETTING: Final = "last_ping_us"
+PING_FRESH_S: Final = 1.0
+
+
+class SqliteJournal:
+    """The journal in a file. Made by `open`, for the event loop that runs then."""
+
+    def __init__(self, database: Database, ledger: ErasureLedger, clock: Clock) -> None:
+        self.erased_again: tuple[str, ...] = ()
+        """Owners that a restored backup had brought back, erased again when the store was opened."""
+        self._clock = clock
+        self._ledger = ledger
+        self._database = database
+        self._writing = Writer(database)
+        self._reading = Reader(database)
+        self._writer = Worker("journal writer", self._writing.handle)
+        self._reader = Worker("journal reader", self._reading.handle)
+        self._pinged_at_s: float | None = None
+
+    @classmethod
+    async def open(
+        cls, path: Path, *, clock: Clock, busy_s: float = 5.0, ledger: Path | None = None
+    ) -> "SqliteJournal":
+        """Open the journal in `path`, made when new, brought up to date when old.
+
+        Args:
+            path: the database file.
+            clock: the time by which leases end; the same for all processes that share the file.
+            busy_s: how long a write waits while another process writes.
+            ledger: the list of erasures; beside the database by default.
+
+        Raises:
+            StoreUnavailable: the file cannot be opened or written.
+            ConfigurationError: it is no journal, a newer version's, or the list of erasures is damaged.
+        """
+        database = Database(path, busy_s=busy_s)
+        erasures = ErasureLedger(ledger or path.with_name(path.name + ".erasures.jsonl"))
+        store = cls(database, erasures, clock)
+        try:
+            await store._writer.submit(Operation(lambda _: database.prepare(), outside=True))
+            store.erased_again = tuple(await store._writer.submit(operations.erase_again(erasures)))
+            await store.setting("kek_id")  # the reader's connection, too, is known to work
+        except CattlegridError:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Write what is queued, then close the file. Idempotent."""
+        await self._writer.close()
+        await self._reader.close()
+        self._reading.close()
+        self._writing.close()
+
+    # leases and appends
+
+    async def acquire(self, stream: str, *, holder: str, lease_s: float) -> Head:
+        return await self._write(operations.acquire(stream, holder, lease_s=lease_s, now=self._clock.now))
+
+    async def renew(self, stream: str, *, epoch: int, lease_s: float) -> Head:
+        return await self._write(operations.renew(stream, epoch, lease_s=lease_s, now=self._clock.now))
+
+    async def release(self, stream: str, *, epoch: int) -> None:
+        await self._write(operations.release(stream, epoch))
+
+    def append(self, batch: Append) -> asyncio.Future[None]:
+        return self._writer.submit(batch)
+
+    async def head(self, stream: str) -> Head | None:
+        return await self._read(lambda connection: reading.head(connection, stream))
+
+    # reading
+
+    async def rows(self, stream: str, *, after_seq: int = 0, limit: int | None = None) -> Sequence[Row]:
+        return await self._read(lambda connection: reading.rows(connection, stream, after_seq, limit))
+
+    async def feed(self, after: int, *, limit: int = 1_000) -> Sequence[FeedRow]:
+        return await self._read(lambda connection: reading.feed(connection, after, limit))
+
+    async def bodies(self, owner: str, digests: Sequence[str]) -> Sequence[BodyRow]:
+        return await self._read(lambda connection: reading.bodies(connection, owner, digests))
+
+    async def put_bodies(self, bodies: Sequence[BodyRow]) -> None:
+        await self._write(operations.put_bodies(bodies))
+
+    async def entry(self, kind: str, id: str) -> Entry | None:
+        return await self._read(lambda connection: reading.entry(connection, kind, id))
+
+    async def entries(self, query: EntryQuery) -> Sequence[Entry]:
+        return await self._read(lambda connection: reading.entries(connection, query))
+
+    # inbox
+
+    async def post(self, item: InboxItem) -> bool:
+        return await self._write(operations.post(item))
+
+    async def inbox(self, stream: str) -> Sequence[InboxItem]:
+        return await self._read(lambda connection: reading.inbox(connection, stream))
+
+    async def streams_with_inbox(self) -> Sequence[str]:
+        return await self._read(reading.streams_with_inbox)
+
+    # owners, erasure, retention
+
+    async def owner_key(self, owner: str) -> OwnerKey | None:
+        return await self._read(lambda connection: reading.owner_key(connection, owner))
+
+    async def create_owner_key(self, key: OwnerKey) -> OwnerKey:
+        return await self._write(operations.create_owner_key(key))
+
+    async def erase_owner(self, owner: str, *, at_us: int) -> Sequence[str]:
+        return await self._write(operations.erase_owner(owner, at_us, self._ledger))
+
+    def delete_stream(self, stream: str, *, audit: Append) -> asyncio.Future[None]:
+        return self._writer.submit(operations.delete_stream(stream, audit))
+
+    # settings, seals, health
+
+    async def setting(self, name: str) -> str | None:
+        return await self._read(lambda connection: reading.setting(connection, name))
+
+    async def put_setting(self, name: str, value: str) -> None:
+        await self._write(operations.put_setting(name, value))
+
+    async def heads_changed_since(self, position: int) -> tuple[int, Sequence[Head]]:
+        return await self._read(lambda connection: reading.heads_changed_since(connection, position))
+
+    async def ping(self) -> None:
+        """Prove that a durable write is possible: by one within the last second, and by the file still being there."""
+        now_s = self._clock.monotonic_s()
+        if self._pinged_at_s is not None and now_s - self._pinged_at_s < PING_FRESH_S:
+            await self._write(Operation(lambda _: self._database.check_identity(), outside=True))
+            return
+        await self._write(operations.put_setting(PING_SETTING, str(micros(self._clock.now()))))
+        self._pinged_at_s = now_s
+
+    # the threads
+
+    async def _write(self, operation: Operation[T]) -> T:
+        # Whoever is cancelled while waiting must not take a write back that others may have seen.
+        return await asyncio.shield(self._writer.submit(operation))
+
+    async def _read(self, query: Query[T]) -> T:
+        return await self._reader.submit(query)

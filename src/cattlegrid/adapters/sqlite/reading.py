@@ -1,0 +1,211 @@
+"""The reader thread: the queries of the port, each from a connection to frozen values."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, cast
+
+from cattlegrid.adapters.sqlite.database import Database, unavailable
+from cattlegrid.adapters.sqlite.threads import Job
+from cattlegrid.core.errors import StoreUnavailable
+from cattlegrid.journal.codec import from_micros
+from cattlegrid.journal.directory import LIVE_STATUSES
+from cattlegrid.journal.store import BodyRow, Entry, EntryQuery, FeedRow, Head, InboxItem, OwnerKey, Row
+
+T = TypeVar("T")
+Query = Callable[[sqlite3.Connection], T]
+
+_AT_ONCE: Final = 500
+_LIVE: Final = "status IN (" + ", ".join(f"'{status}'" for status in LIVE_STATUSES) + ")"
+_HEAD: Final = "stream, epoch, seq, hash, holder, lease_until_us"
+_ROW: Final = "seq, run_id, type, at_us, data, prev_hash, hash"
+_ENTRY: Final = "kind, id, stream, tenant, owner, agent, status, ref, digest, due_us, created_us, updated_us"
+
+
+class Reader:
+    """The connection that reads. Every method runs in the reader thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: sqlite3.Connection | None = None
+
+    def handle(self, jobs: Sequence[Job]) -> None:
+        """Answer queries, each on its own."""
+        for job in jobs:
+            try:
+                if self._connection is None:
+                    self._connection = self._database.connect(read_only=True)
+                job.result = cast("Query[object]", job.work)(self._connection)
+            except StoreUnavailable as error:
+                job.error = error
+            except sqlite3.Error as error:
+                job.error = unavailable(error, self._database.path)
+                self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def head_of(row: tuple[Any, ...]) -> Head:
+    """A head from its columns `stream, epoch, seq, hash, holder, lease_until_us`."""
+    stream, epoch, seq, hash_, holder, until_us = row
+    until = None if until_us is None else from_micros(until_us)
+    return Head(stream=stream, epoch=epoch, seq=seq, hash=hash_, holder=holder, lease_until=until)
+
+
+def head(connection: sqlite3.Connection, stream: str) -> Head | None:
+    """Where a stream ends."""
+    row = connection.execute(f"SELECT {_HEAD} FROM heads WHERE stream=?", (stream,)).fetchone()  # noqa: S608
+    return None if row is None else head_of(row)
+
+
+def rows(connection: sqlite3.Connection, stream: str, after_seq: int, limit: int | None) -> list[Row]:
+    """Events of one stream, oldest first."""
+    found = connection.execute(
+        f"SELECT {_ROW} FROM events WHERE stream_id=(SELECT id FROM heads WHERE stream=?) AND seq>? "  # noqa: S608
+        "ORDER BY seq LIMIT ?",
+        (stream, after_seq, -1 if limit is None else limit),
+    )
+    return [_row(stream, columns) for columns in found]
+
+
+def feed(connection: sqlite3.Connection, after: int, limit: int) -> list[FeedRow]:
+    """Events of all streams, oldest first."""
+    found = connection.execute(
+        f"SELECT position, (SELECT stream FROM heads WHERE id=stream_id), {_ROW} FROM events "  # noqa: S608
+        "WHERE position>? ORDER BY position LIMIT ?",
+        (after, limit),
+    )
+    return [FeedRow(position=columns[0], row=_row(columns[1], columns[2:])) for columns in found]
+
+
+def bodies(connection: sqlite3.Connection, owner: str, digests: Sequence[str]) -> list[BodyRow]:
+    """Those bodies of an owner that exist."""
+    wanted = list(dict.fromkeys(digests))
+    made: list[BodyRow] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = wanted[start : start + _AT_ONCE]
+        marks = ",".join("?" * len(part))
+        found = connection.execute(
+            "SELECT digest, sealed FROM bodies "  # noqa: S608
+            f"WHERE owner_id=(SELECT id FROM owners WHERE owner=?) AND digest IN ({marks})",
+            (owner, *part),
+        )
+        made.extend(BodyRow(owner=owner, digest=digest, sealed=sealed) for digest, sealed in found)
+    return made
+
+
+def entry(connection: sqlite3.Connection, kind: str, id: str) -> Entry | None:
+    """One line of the directory."""
+    row = connection.execute(f"SELECT {_ENTRY} FROM entries WHERE kind=? AND id=?", (kind, id)).fetchone()  # noqa: S608
+    return None if row is None else _entry(row)
+
+
+def entries(connection: sqlite3.Connection, query: EntryQuery) -> list[Entry]:
+    """The lines of the directory that a query asks for."""
+    conditions: list[tuple[str, object]] = [("kind=?", query.kind)]
+    for column in ("tenant", "owner", "agent", "stream"):
+        value = getattr(query, column)
+        if value:
+            conditions.append((f"{column}=?", value))
+    if query.stream and not query.owner:
+        # The owner's index is the way to the entries of a stream: it has no index of its own.
+        conditions.append(("owner=(SELECT owner FROM entries WHERE kind='session' AND id=?)", query.stream))
+    if query.updated_before_us is not None:
+        conditions.append(("updated_us<?", query.updated_before_us))
+    if query.due_before_us is not None:
+        conditions.append(("due_us>0 AND due_us<?", query.due_before_us))
+    if query.before_id:
+        conditions.append(("id<?", query.before_id))
+    where = " AND ".join(condition for condition, _ in conditions)
+    values = [value for _, value in conditions]
+    if query.statuses:
+        where += f" AND status IN ({','.join('?' * len(query.statuses))})"
+        values.extend(query.statuses)
+        if set(query.statuses) <= set(LIVE_STATUSES):
+            where += f" AND {_LIVE}"  # the very words of the partial index, so that it is used
+    found = connection.execute(
+        f"SELECT {_ENTRY} FROM entries WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
+        (*values, query.limit),
+    )
+    return [_entry(row) for row in found]
+
+
+def inbox(connection: sqlite3.Connection, stream: str) -> list[InboxItem]:
+    """What waits in a stream's inbox, oldest first."""
+    found = connection.execute(
+        "SELECT id, key, data, at_us FROM inbox WHERE stream=? AND data IS NOT NULL ORDER BY position",
+        (stream,),
+    )
+    return [
+        InboxItem(id=id, stream=stream, key=key, data=data, at_us=at_us) for id, key, data, at_us in found
+    ]
+
+
+def streams_with_inbox(connection: sqlite3.Connection) -> list[str]:
+    """Streams in whose inbox something waits."""
+    found = connection.execute("SELECT DISTINCT stream FROM inbox WHERE data IS NOT NULL ORDER BY stream")
+    return [row[0] for row in found]
+
+
+def owner_key(connection: sqlite3.Connection, owner: str) -> OwnerKey | None:
+    """The wrapped key of a user."""
+    row = connection.execute(
+        "SELECT wrapped, created_us FROM owners WHERE owner=? AND wrapped IS NOT NULL", (owner,)
+    ).fetchone()
+    return None if row is None else OwnerKey(owner=owner, wrapped=row[0], created_us=row[1])
+
+
+def setting(connection: sqlite3.Connection, name: str) -> str | None:
+    """A small setting."""
+    row = connection.execute("SELECT value FROM settings WHERE name=?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
+def heads_changed_since(connection: sqlite3.Connection, position: int) -> tuple[int, list[Head]]:
+    """The last position and the heads that moved after one, of one moment."""
+    connection.execute("BEGIN")
+    try:
+        last = connection.execute("SELECT max(position) FROM events").fetchone()[0] or 0
+        found = connection.execute(
+            f"SELECT {_HEAD} FROM heads "  # noqa: S608
+            "WHERE id IN (SELECT DISTINCT stream_id FROM events WHERE position>?) ORDER BY stream",
+            (position,),
+        ).fetchall()
+    finally:
+        connection.execute("COMMIT")
+    return last, [head_of(row) for row in found]
+
+
+def _row(stream: str, columns: tuple[Any, ...]) -> Row:
+    seq, run_id, type_, at_us, data, prev_hash, hash_ = columns
+    return Row(
+        stream=stream,
+        seq=seq,
+        run_id=run_id,
+        type=type_,
+        at_us=at_us,
+        data=data,
+        prev_hash=prev_hash,
+        hash=hash_,
+    )
+
+
+def _entry(columns: tuple[Any, ...]) -> Entry:
+    kind, id_, stream, tenant, owner, agent, status, ref, digest, due_us, created_us, updated_us = columns
+    return Entry(
+        kind=kind,
+        id=id_,
+        stream=stream,
+        tenant=tenant,
+        owner=owner,
+        agent=agent,
+        status=status,
+        ref=ref,
+        digest=digest,
+        due_us=due_us,
+        created_us=created_us,
+        updated_us=updated_us,
+    )
