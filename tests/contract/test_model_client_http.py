@@ -181,6 +181,26 @@ async def test_a_redirect_is_not_followed(endpoint: ModelEndpoint, client: OpenA
     assert len(endpoint.asked) == 1
 
 
+async def test_a_streamless_server_may_ask_for_tools_without_a_word(
+    endpoint: ModelEndpoint, client: OpenAIChatClient
+) -> None:
+    called: dict[str, object] = {"tool_calls": [{"id": "a", "function": {"name": "time", "arguments": "{}"}}]}
+    endpoint.play((response(200, completion(called, finish="tool_calls")),), ())
+    deltas: list[ModelDelta] = []
+    answer = await client.chat(REQUEST, deadline=Deadline.after(CLOCK, 10.0), on_delta=deltas.append)
+    assert [call.name for call in answer.message.tool_calls] == ["time"]
+    assert deltas == []
+
+
+async def test_of_a_huge_error_only_the_beginning_is_read(
+    endpoint: ModelEndpoint, client: OpenAIChatClient
+) -> None:
+    endpoint.play((response(503, b"x" * 1_000_000), HOLD), ())
+    with pytest.raises(ModelUnavailable) as raised:
+        await asked(client)
+    assert len(raised.value.detail) <= 500
+
+
 @pytest.mark.parametrize(
     "said",
     [

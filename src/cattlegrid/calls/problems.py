@@ -70,6 +70,9 @@ def _argument(error: ValidationError, schema: Schema) -> Iterator[str]:
         ):
             for name in names[:_MOST]:
                 yield f"`{_join(at, name[:_GLIMPSE_CHARS])}` is no parameter; {_known(name, properties)}"
+        case ValidationErrorKind.FalseSchema():
+            # This kind tells neither the object nor its keys.
+            yield f"`{at or 'arguments'}` must be empty: there are no parameters; write {{}}"
         case _:
             expected = _expected(owner, schema)
             yield f"`{at or 'arguments'}` is {_given(error.instance)}; it must be {expected}"
@@ -89,6 +92,8 @@ def _difference(error: ValidationError, schema: Schema) -> Iterator[str]:
             | ValidationErrorKind.UnevaluatedProperties(unexpected=names)
         ):
             yield from (f"new key `{_join(at, name[:_GLIMPSE_CHARS])}`" for name in names)
+        case ValidationErrorKind.FalseSchema():
+            yield f"new keys in `{at or 'result'}`, declared empty"
         case _:
             yield f"`{at or 'result'}` is {_kind(error.instance)}, declared {_expected(owner, schema)}"
 

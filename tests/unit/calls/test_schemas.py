@@ -192,3 +192,30 @@ def test_the_problem_of_the_alternative_that_was_meant_is_told() -> None:
     tool = manifest(name="either", parameters={**ARGUMENTS, "required": [], "properties": {"of": either}})
     with pytest.raises(ToolArgumentsInvalid, match=r"`of\[1\]` is \"b\" \(a text\); it must be an integer"):
         SCHEMAS.arguments(BUNDLE, tool, '{"of": [1, "b"]}')
+
+
+def test_expectations_are_named_in_words_of_the_schema() -> None:
+    properties: dict[str, object] = {
+        "a": {"const": "yes"},
+        "b": {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "maxItems": 2},
+        "c": {"type": "object", "additionalProperties": False},
+        "d": {"type": "integer", "multipleOf": 5},
+        "e": {"not": {"type": "string"}},
+        "f": {"type": "object", "additionalProperties": False, "properties": {}},
+    }
+    tool = manifest(name="words", parameters={"type": "object", "properties": properties})
+    with pytest.raises(ToolArgumentsInvalid) as raised:
+        SCHEMAS.arguments(BUNDLE, tool, '{"a":1.5,"b":["x","x"],"c":{"z":null},"d":7,"e":"no","f":{"z":1}}')
+    assert raised.value.message.split("\n- ")[1:] == [
+        '`a` is 1.5 (a number); it must be "yes"',
+        '`b` is ["x", "x"] (a list); it must be a list with at most this many items: 2 and without repetitions',
+        "`c` must be empty: there are no parameters; write {}",
+        "`d` is 7 (an integer); it must be an integer that is a multiple of 5",
+        '`e` is "no" (a text); it must be a value of another shape',
+        "`f.z` is no parameter; there are no parameters",
+    ]
+    nothing = manifest(
+        name="nothing", parameters={}, returns={"type": "object", "additionalProperties": False}
+    )
+    with pytest.raises(ToolResultInvalid, match="nothing: new keys in `result`, declared empty"):
+        SCHEMAS.result(BUNDLE, nothing, '{"z":1}')

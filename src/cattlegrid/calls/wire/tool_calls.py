@@ -34,9 +34,6 @@ class ToolCallAssembler:
         self._by_index: dict[int, _Open] = {}
         self.text_bytes = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
     def add(self, pieces: object) -> None:
         """One `tool_calls` value. Raises ModelProtocolError when it is no list of calls."""
         if not isinstance(pieces, list):

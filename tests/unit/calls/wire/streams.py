@@ -297,6 +297,19 @@ STREAMS: Final[dict[str, Stream]] = {
         calls=(PARIS,),
         reason=FinishReason.TOOL_CALLS,
     ),
+    "the name on every piece, no id": Stream(
+        data=stream(
+            calls(call(0, name="weather", args='{"city":')),
+            calls(call(0, name="weather", args='"Paris"}')),
+            calls(call(1, id="call_1", name="time", args="{}")),
+            finish="tool_calls",
+        ),
+        calls=(
+            ToolCall(id="call_1_", name="weather", arguments='{"city":"Paris"}'),
+            ToolCall(id="call_1", name="time", arguments="{}"),
+        ),
+        reason=FinishReason.TOOL_CALLS,
+    ),
     "two calls under one id": Stream(
         data=stream(
             calls(call(0, id="a", name="weather", args='{"city":"Paris"}')),
