@@ -6,7 +6,7 @@ session that runs elsewhere goes to its inbox; that writer folds it in.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import msgspec
@@ -44,6 +44,11 @@ from cattlegrid.runtime.streams import START, Place, RunStream, StreamItem, item
 from cattlegrid.runtime.texts import Texts
 
 
+def never_dead(_holder: str) -> bool:
+    """Nobody can tell: every lease is waited for."""
+    return False
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How this process holds sessions."""
 
@@ -52,6 +57,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float = 6.0
     linger_s: float = 5.0
     """How long a session without work is kept at hand."""
+    surely_dead: Callable[[str], bool] = never_dead
+    """Whether the process of that name is gone for certain, so that its leases need not be waited for."""
 
 
 class Engine:
@@ -380,7 +387,18 @@ class Engine:
         self.draining.set()
 
     async def writer_of(self, session_id: str) -> tuple[SessionWriter, list[ev.Event]]:
-        """Take the lease of a session for a write that no runner makes (erasure). Raises LeaseHeld."""
+        """Take the lease of a session, at once if its holder is surely dead. Raises LeaseHeld."""
+        try:
+            return await self._open(session_id)
+        except LeaseHeld:
+            head = await self._store.head(session_id)
+            if head is None or not self._settings.surely_dead(head.holder):
+                raise
+            # The epoch says that it is still the dead one's lease that ends here.
+            await self._store.release(session_id, epoch=head.epoch)
+            return await self._open(session_id)
+
+    async def _open(self, session_id: str) -> tuple[SessionWriter, list[ev.Event]]:
         return await open_stream(
             self._store,
             session_id,

@@ -1,0 +1,234 @@
+"""The composition root: puts adapters behind ports and hands the parts to each other, once, for one process.
+
+    open_store      the journal with its key: what reading commands need
+    open_registry   and the bundles
+    open_project    and everything that serves: engine, gateways, upkeep, the HTTP app
+
+Each is a context that leaves nothing running and nothing unsaved behind.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import metadata
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+import msgspec
+
+from cattlegrid.adapters.clock import SystemClock
+from cattlegrid.adapters.crash import KillAt, NoCrash
+from cattlegrid.adapters.jobs import InProcessJobs
+from cattlegrid.adapters.keys import unlock
+from cattlegrid.adapters.liveness import Holders
+from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
+from cattlegrid.adapters.prices import ModelPrices
+from cattlegrid.adapters.python_tools import PythonToolClient
+from cattlegrid.adapters.seal_log import SealLog
+from cattlegrid.adapters.sqlite.journal import SqliteJournal
+from cattlegrid.app.settings import Settings, load_settings
+from cattlegrid.calls.perform import Calls, Clients
+from cattlegrid.calls.ports import ModelClient
+from cattlegrid.calls.schemas import ToolSchemas
+from cattlegrid.core.bundle import BundleVersion
+from cattlegrid.core.ids import Ids
+from cattlegrid.core.ports import CrashPoints
+from cattlegrid.guards.calls import ApproveLines, DenyLines
+from cattlegrid.guards.chain import GuardChain
+from cattlegrid.guards.text import Characters, Size
+from cattlegrid.journal.kek import Kek
+from cattlegrid.journal.store import JournalStore
+from cattlegrid.journal.vault import Vault
+from cattlegrid.release.build import BuiltBundle, build
+from cattlegrid.release.registry import BundleRegistry
+from cattlegrid.runtime.engine import Engine, EngineSettings
+from cattlegrid.runtime.replay import Replayer
+from cattlegrid.runtime.runner import Tools
+from cattlegrid.runtime.streams import RunStream
+from cattlegrid.runtime.upkeep import Upkeep
+from cattlegrid.server.app import create_app
+from cattlegrid.server.keys import KeyRing
+from cattlegrid.server.services import ServerSettings, Services
+from cattlegrid.telemetry.metrics import Metrics
+from cattlegrid.testing.scripted.server import ScriptedModelServer
+
+PROVIDER: Final = "openai"
+"""The one wire format; models of the project name it."""
+SCRIPTED: Final = "scripted"
+DEFAULT_URL: Final = "https://api.openai.com/v1"
+DRAIN_S: Final = 20.0
+
+
+class OpenStore(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal, unlocked."""
+
+    store: JournalStore
+    vault: Vault
+    kek: Kek
+    clock: SystemClock
+    settings: Settings
+    holders: Holders
+
+
+class OpenProject(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that serves a project. `app` is the ASGI application."""
+
+    app: object
+    services: Services
+    registry: BundleRegistry
+    settings: Settings
+    model_url: str
+
+
+@asynccontextmanager
+async def open_store(settings: Settings) -> AsyncIterator[OpenStore]:
+    """The project's journal.
+
+    Raises:
+        StoreUnavailable: the file cannot be made or opened.
+        KeyMissing: its key is not here.
+    """
+    clock = SystemClock()
+    settings.state_folder.mkdir(parents=True, exist_ok=True)
+    holders = Holders(settings.state_folder / "holders", settings.holder)
+    holders.enter()
+    try:
+        store = await SqliteJournal.open(settings.database, clock=clock)
+        try:
+            kek = await unlock(
+                store,
+                path=settings.state_folder / "key",
+                encoded=settings.master_key.value,
+                may_create=True,
+            )
+            yield OpenStore(
+                store=store,
+                vault=Vault(store, kek, clock),
+                kek=kek,
+                clock=clock,
+                settings=settings,
+                holders=holders,
+            )
+        finally:
+            await store.close()
+    finally:
+        holders.leave()
+
+
+@asynccontextmanager
+async def open_registry(root: Path) -> AsyncIterator[BundleRegistry]:
+    """The bundles of a project."""
+    async with open_store(load_settings(root)) as opened:
+        yield registry_of(opened)
+
+
+def registry_of(opened: OpenStore) -> BundleRegistry:
+    """The bundles of an open store."""
+    return BundleRegistry(
+        opened.store,
+        opened.vault,
+        clock=opened.clock,
+        cache=opened.settings.state_folder / "bundles",
+        holder=opened.settings.holder,
+        environment=opened.settings.environment,
+    )
+
+
+@asynccontextmanager
+async def open_project(settings: Settings, *, background: bool = True) -> AsyncIterator[OpenProject]:
+    """A project that serves, until the block ends; then it drains. `background` runs upkeep."""
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(open_store(settings))
+        registry = registry_of(opened)
+        base_url = settings.openai_base_url or DEFAULT_URL
+        if settings.scripted:
+            model = await stack.enter_async_context(ScriptedModelServer(persona=settings.persona))
+            base_url = model.base_url
+        parts = await _parts(opened, registry, base_url, stack)
+        jobs = InProcessJobs(opened.clock)
+        parts.upkeep.register(jobs)
+        if background:
+            await parts.upkeep.recover()
+            await stack.enter_async_context(jobs)
+        stack.push_async_callback(_drain, parts.upkeep)
+        yield OpenProject(
+            app=create_app(parts), services=parts, registry=registry, settings=settings, model_url=base_url
+        )
+
+
+async def _drain(upkeep: Upkeep) -> None:
+    await upkeep.drain(DRAIN_S)
+
+
+async def _parts(
+    opened: OpenStore, registry: BundleRegistry, base_url: str, stack: AsyncExitStack
+) -> Services:
+    settings, clock, store = opened.settings, opened.clock, opened.store
+    schemas = ToolSchemas()
+    ids = Ids(clock)
+    guards = GuardChain([Characters(), Size(), DenyLines(), ApproveLines()])
+    name = SCRIPTED if settings.scripted else PROVIDER
+    client: ModelClient = OpenAIChatClient(
+        Endpoint(name=name, base_url=base_url), api_key=settings.openai_api_key.value, clock=clock
+    )
+    stack.push_async_callback(client.close)
+    tools = PythonToolClient(registry, clock=clock)
+    stack.push_async_callback(tools.close)
+    prices = ModelPrices(
+        settings.project.prices(), clock=clock, development=settings.environment == "development"
+    )
+    calls = Calls(
+        Clients({PROVIDER: client}, tools), prices, schemas=schemas, clock=clock, random=SystemRandom()
+    )
+    held = EngineSettings(
+        holder=settings.holder, lease_s=settings.lease_s, surely_dead=opened.holders.surely_dead
+    )
+    shared = Tools(
+        store=store,
+        calls=calls,
+        guards=guards,
+        schemas=schemas,
+        clock=clock,
+        ids=ids,
+        crash=_crash_points(settings.crash_at),
+        stream_of=lambda _: RunStream(),
+    )
+    engine = Engine(shared, vault=opened.vault, bundles=registry, settings=held)
+    seals = SealLog(settings.state_folder / "seals.jsonl")
+    upkeep = Upkeep(engine, store=store, vault=opened.vault, bundles=registry, clock=clock, settings=held)
+    replayer = Replayer(store, vault=opened.vault, bundles=registry, guards=guards, schemas=schemas)
+    return Services(
+        engine=engine,
+        upkeep=upkeep,
+        replayer=replayer,
+        keys=KeyRing(store, opened.vault, clock=clock, ids=ids, holder=settings.holder),
+        bundles=registry,
+        metrics=Metrics(),
+        store=store,
+        clock=clock,
+        ids=ids,
+        settings=ServerSettings(
+            environment=settings.environment,
+            version=metadata.version("cattlegrid"),
+            started_at=clock.now(),
+        ),
+        ready=store.ping,
+    )
+
+
+def _crash_points(text: str) -> CrashPoints:
+    name, _, occurrence = text.partition(":")
+    return KillAt(name, int(occurrence or 1)) if name else NoCrash()
+
+
+async def register_agents(
+    registry: BundleRegistry, settings: Settings, *, only: str = ""
+) -> list[tuple[BuiltBundle, BundleVersion]]:
+    """Build and register every agent of the project, or one; what is unchanged keeps its number.
+
+    Raises:
+        BundleInvalid: one of them is wrong, or may not be used in this environment.
+    """
+    agents = (only,) if only else settings.project.agents
+    built = [build(settings.project, agent) for agent in agents]
+    return [(bundle, await registry.register(bundle)) for bundle in built]

@@ -1,0 +1,108 @@
+"""Turns a project's folder and the environment into the settings of one process. Secrets stay out of `repr`."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cattlegrid.core.errors import ConfigurationError
+from cattlegrid.release.project import STATE_FOLDER, Project, load_project
+
+ENVIRONMENTS: Final = ("development", "staging", "production")
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A value that is never printed."""
+
+    value: str = ""
+
+    def __repr__(self) -> str:
+        return "Secret(set)" if self.value else "Secret(empty)"
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process runs a project. Each field but the first two can be set by the environment."""
+
+    project: Project
+    holder: str
+    """Name of this process in leases: host, pid and when it began."""
+    environment: str = "development"
+    state_folder: Path
+    """`CATTLEGRID_STATE`: the store, its key and what else is made at run time."""
+    master_key: Secret = Secret()
+    """`CATTLEGRID_MASTER_KEY`: the key-encryption key, base64; else a file in the state folder."""
+    openai_api_key: Secret = Secret()
+    openai_base_url: str = ""
+    persona: str = "careful"
+    """`CATTLEGRID_PERSONA`: who the scripted model plays when there is no real one."""
+    lease_s: float = 6.0
+    crash_at: str = ""
+    """`CATTLEGRID_CRASH_AT`, in development only: `name` or `name:occurrence` of a crash point."""
+
+    @property
+    def scripted(self) -> bool:
+        """Whether the scripted model answers, since no real one is set up."""
+        return not self.openai_api_key and not self.openai_base_url
+
+    @property
+    def database(self) -> Path:
+        return self.state_folder / "journal.db"
+
+
+def load_settings(
+    root: Path, environ: Mapping[str, str] | None = None, *, environment: str = "", serial: str = ""
+) -> Settings:
+    """The settings of a project.
+
+    Args:
+        root: the folder of `cattlegrid.yaml`.
+        environ: the process's environment when absent.
+        environment: overrides what the file says.
+        serial: sets two processes with the same pid apart; by default when this one began.
+
+    Raises:
+        BundleInvalid: the project's file is wrong.
+        ConfigurationError: a value of the environment is.
+    """
+    environ = os.environ if environ is None else environ
+    project = load_project(root)
+    chosen = environment or environ.get("CATTLEGRID_ENV", "") or project.file.environment
+    if chosen not in ENVIRONMENTS:
+        raise ConfigurationError(f"The environment `{chosen}` is none of {', '.join(ENVIRONMENTS)}.")
+    settings = Settings(
+        project=project,
+        holder=f"{socket.gethostname()}-{os.getpid()}-{serial or os.urandom(4).hex()}",
+        environment=chosen,
+        state_folder=Path(environ.get("CATTLEGRID_STATE") or root / STATE_FOLDER).resolve(),
+        master_key=Secret(environ.get("CATTLEGRID_MASTER_KEY", "")),
+        openai_api_key=Secret(environ.get("OPENAI_API_KEY", "")),
+        openai_base_url=environ.get("OPENAI_BASE_URL", ""),
+        persona=environ.get("CATTLEGRID_PERSONA", "careful"),
+        lease_s=_seconds(environ, "CATTLEGRID_LEASE_S", 6.0),
+        crash_at=environ.get("CATTLEGRID_CRASH_AT", ""),
+    )
+    if settings.scripted and chosen == "production":
+        raise ConfigurationError(
+            "No model is set up: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own. "
+            "The scripted model does not serve production."
+        )
+    if settings.crash_at and chosen != "development":
+        raise ConfigurationError("CATTLEGRID_CRASH_AT is for development only: unset it.")
+    return settings
+
+
+def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not 0.2 <= value <= 3600:
+        raise ConfigurationError(f"{name} must be a number of seconds from 0.2 to 3600, not `{text}`.")
+    return value
