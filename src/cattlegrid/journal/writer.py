@@ -54,6 +54,13 @@ class Ticket:
         return (yield from asyncio.shield(self._written).__await__())
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a lease was asked for, and when by the monotonic clock, before the store was asked."""
+
+    length_s: float
+    taken_at_s: float
+
+
 class SessionWriter:
     """The writer of a stream whose lease is held. Made by `open_stream`; for one event loop."""
 
@@ -63,9 +70,9 @@ class SessionWriter:
         head: Head,
         *,
         clock: Clock,
-        lease_s: float,
-        leased_at_s: float,
+        lease: Lease,
         context: StreamContext,
+        last_at: datetime | None,
     ) -> None:
         self.stream: Final = head.stream
         self.epoch: Final = head.epoch
@@ -75,9 +82,8 @@ class SessionWriter:
         self._clock = clock
         self._seq = head.seq
         self._hash: bytes = head.hash
-        self._at: datetime | None = None
-        self._lease_s = lease_s
-        self._leased_at_s = leased_at_s
+        self._at = last_at
+        self._lease = lease
         self._context = context
         self._last: Ticket | None = None
         self._failure: CattlegridError | None = None
@@ -136,7 +142,7 @@ class SessionWriter:
         """Whether the lease surely still holds, and will for `needed_s`: ask just before a side effect leaves."""
         if self._failure is not None:
             return False
-        end_s = self._leased_at_s + self._lease_s * (1 - LEASE_MARGIN)
+        end_s = self._lease.taken_at_s + self._lease.length_s * (1 - LEASE_MARGIN)
         return self._clock.monotonic_s() + needed_s < end_s
 
     async def renew(self) -> None:
@@ -149,11 +155,11 @@ class SessionWriter:
         self._refuse_when_poisoned()
         asked_at_s = self._clock.monotonic_s()
         try:
-            await self._store.renew(self.stream, epoch=self.epoch, lease_s=self._lease_s)
+            await self._store.renew(self.stream, epoch=self.epoch, lease_s=self._lease.length_s)
         except AppendConflict as error:
             self._poison(error)
             raise
-        self._leased_at_s = asked_at_s
+        self._lease = Lease(length_s=self._lease.length_s, taken_at_s=asked_at_s)
 
     async def release(self) -> None:
         """Give the lease back, after what was handed in before; this writer writes no more.
@@ -173,39 +179,37 @@ class SessionWriter:
         self, events: Sequence[NewEvent], bodies: tuple[BodyRow, ...], consumed: tuple[str, ...]
     ) -> tuple[tuple[Event, ...], Append]:
         self._refuse_when_poisoned()
-        expected_seq, expected_hash = self._seq, self._hash
         at = self._clock.now()
         if self._at is not None and at < self._at:
             at = self._at  # wall time may run backwards; a stream's does not
-        self._at = at
+        seq, last_hash, context = self._seq, self._hash, self._context
         numbered: list[Event] = []
         rows: list[Row] = []
         changes: list[EntryChange] = []
         for new in events:
+            seq += 1
             event = Event(
-                stream=self.stream,
-                seq=self._seq + 1,
-                run_id=new.run_id,
-                at=at,
-                data=new.data,
-                prev_hash=self._hash,
+                stream=self.stream, seq=seq, run_id=new.run_id, at=at, data=new.data, prev_hash=last_hash
             )
             row = encode(event)
-            self._context, made = index(self._context, event)
+            context, made = index(context, event)
             changes.extend(made)
             numbered.append(event)
             rows.append(row)
-            self._seq, self._hash = row.seq, row.hash
-        return tuple(numbered), Append(
+            last_hash = row.hash
+        batch = Append(
             stream=self.stream,
             epoch=self.epoch,
-            expected_seq=expected_seq,
-            expected_hash=expected_hash,
+            expected_seq=self._seq,
+            expected_hash=self._hash,
             rows=tuple(rows),
             bodies=bodies,
             changes=tuple(changes),
             consumed=consumed,
         )
+        # Only now: an event that cannot be encoded must leave the writer as it was.
+        self._seq, self._hash, self._at, self._context = seq, last_hash, at, context
+        return tuple(numbered), batch
 
     def _queued(self, events: tuple[Event, ...], written: asyncio.Future[None]) -> Ticket:
         written.add_done_callback(self._on_written)
@@ -244,7 +248,7 @@ async def open_stream(
         IntegrityError: the chain does not verify, or an event cannot be read; the lease is given back.
         StoreUnavailable: the store does not answer.
     """
-    leased_at_s = clock.monotonic_s()
+    lease = Lease(length_s=lease_s, taken_at_s=clock.monotonic_s())
     head = await store.acquire(stream, holder=holder, lease_s=lease_s)
     try:
         rows = await store.rows(stream) if head.seq else ()
@@ -257,7 +261,5 @@ async def open_stream(
     context = StreamContext(stream=stream)
     for event in events:
         context = context_of(context, event)
-    writer = SessionWriter(
-        store, head, clock=clock, lease_s=lease_s, leased_at_s=leased_at_s, context=context
-    )
-    return writer, events
+    last_at = events[-1].at if events else None
+    return SessionWriter(store, head, clock=clock, lease=lease, context=context, last_at=last_at), events

@@ -228,6 +228,8 @@ async def test_the_time_of_a_stream_never_runs_backwards(store: MemoryJournal) -
     first = writer.append([said()]).events[0]
     clock.back = timedelta(hours=1)
     assert writer.append([said()]).events[0].at == first.at
+    await writer.release()
+    assert (await opened(store, clock)).append([said()]).events[0].at == first.at
 
 
 async def test_an_inbox_item_is_folded_in_with_the_event(store: MemoryJournal, clock: ManualClock) -> None:
@@ -265,3 +267,14 @@ async def test_a_record_that_does_not_verify_is_not_opened_and_its_lease_is_free
     for _ in range(2):
         with pytest.raises(IntegrityError):
             await opened(cut, clock)
+
+
+async def test_events_that_cannot_be_encoded_leave_the_writer_as_it_was(
+    store: MemoryJournal, clock: ManualClock
+) -> None:
+    writer = await opened(store, clock)
+    with pytest.raises(UnicodeEncodeError):
+        writer.append([said(), said("\ud800"), said()])
+    assert writer.seq == 0
+    await writer.append([said()])
+    assert check_chain(await store.rows("ses_1")) == (1, writer.hash)

@@ -108,7 +108,7 @@ class Database:
             # Loading Alembic takes longer than starting all the rest, and is needed once in the life of a version.
             from cattlegrid.adapters.sqlite import migrate
 
-            migrate.upgrade(self.path, busy_ms=self.busy_ms)
+            migrate.upgrade(self.path, to=VERSION, busy_ms=self.busy_ms)
 
     def _create(self, connection: sqlite3.Connection) -> int:
         connection.execute("BEGIN IMMEDIATE")

@@ -78,6 +78,11 @@ class SqliteJournal:
             raise
         return store
 
+    @property
+    def commits(self) -> int:
+        """How many transactions this store has made durable; many appends share one."""
+        return self._writing.commits
+
     async def close(self) -> None:
         """Write what is queued, then close the file. Idempotent."""
         await self._writer.close()

@@ -13,8 +13,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, text
 
-from cattlegrid.adapters.sqlite.database import VERSION
-
 SCRIPTS: Final = Path(__file__).with_name("migrations")
 
 
@@ -33,7 +31,7 @@ def engine_of(path: Path, *, busy_ms: int = 5_000) -> Engine:
     return engine
 
 
-def upgrade(path: Path, *, busy_ms: int = 5_000, to: int = VERSION) -> None:
+def upgrade(path: Path, *, to: int, busy_ms: int = 5_000) -> None:
     """Run the migrations up to number `to`; another process that was first leaves nothing to do."""
     engine = engine_of(path, busy_ms=busy_ms)
     try:

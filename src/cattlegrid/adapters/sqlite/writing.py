@@ -19,6 +19,15 @@ T = TypeVar("T")
 
 _HARMLESS: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT})
 """Errors after which a connection is as good as before."""
+_UNWRITABLE: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What a single job can be to blame for: values that the database does not take."""
 
 
 class Operation(Generic[T]):
@@ -104,7 +113,7 @@ class Writer:
         except Refused:
             self.appender.forget_streams()
             self._transaction(group, self._one_by_one)
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError):
+        except _UNWRITABLE:
             self._transaction(group, self._one_by_one)
 
     def _transaction(self, group: Sequence[Job], write: Callable[[Sequence[Job]], None]) -> None:
@@ -143,12 +152,7 @@ class Writer:
                     self._operate(job)
             except Refused as refused:
                 job.error = refused.conflict
-            except (
-                sqlite3.IntegrityError,
-                sqlite3.ProgrammingError,
-                sqlite3.InterfaceError,
-                OverflowError,
-            ) as error:
+            except _UNWRITABLE as error:
                 job.error = AppendConflict("This cannot be written.", detail=repr(error))
             if job.error is not None:
                 connection.execute("ROLLBACK TO one")
