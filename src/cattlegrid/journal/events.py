@@ -8,14 +8,21 @@ Streams: `ses_...` one session; `release:<agent>` the versions of an agent; `con
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from cattlegrid.core.messages import FinishReason, Usage
-from cattlegrid.core.tools import Effect, Retry
 from cattlegrid.core.verdicts import Decision, Verdict
+from cattlegrid.journal.parts import (
+    ApprovalDecision,
+    Executed,
+    HoldReason,
+    ModelIntent,
+    RunStatus,
+    StepKind,
+    ToolIntent,
+)
 
 CONTROL_STREAM: Final = "control"
 
@@ -98,18 +105,6 @@ class CancelRequested(_Data, frozen=True, kw_only=True, tag="cancel_requested.1"
     reason: str = ""
 
 
-class RunStatus(StrEnum):
-    """How a run ended."""
-
-    COMPLETED = "completed"
-    PARTIAL = "partial"
-    """A limit was met; the answer says so."""
-    DENIED = "denied"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    ERASED = "erased"
-
-
 class RunFinished(_Data, frozen=True, kw_only=True, tag="run_finished.1"):
     """The answer, once it is durable. Includes the output crossing."""
 
@@ -122,58 +117,6 @@ class RunFinished(_Data, frozen=True, kw_only=True, tag="run_finished.1"):
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
-
-
-class StepKind(StrEnum):
-    """What crosses outward."""
-
-    CHAT = "chat"
-    SUMMARY = "summary"
-    """A chat that compacts the context; its answer is not shown."""
-    EXECUTE_TOOL = "execute_tool"
-    UNDO = "undo"
-    RECONCILE = "reconcile"
-
-
-class RequestDelta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model request as the difference to the session's previous one.
-
-    The messages are the first `kept` references of the request of step `base` (as `ContextCompacted` events since
-    then have left it), then `appended`. A reference that begins with `b:` is a body of the bundle.
-    """
-
-    base: str = ""
-    kept: int = 0
-    appended: tuple[str, ...] = ()
-
-
-class ModelIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is asked of a model."""
-
-    tier: str
-    model: str
-    request: RequestDelta
-    tools_ref: str
-    """Digest of the tool descriptions and parameters, owned by the bundle."""
-    tools_allowed: bool = True
-
-
-class ToolIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is asked of a tool."""
-
-    tool: str
-    """A name of the bundle's manifest."""
-    arguments_ref: str
-    """Canonical JSON that the tool's schema has accepted."""
-    asked_by: str = ""
-    """The chat step whose answer asked for this call."""
-    call_index: int = 0
-    """Which of that answer's calls it is."""
-    effect: Effect = Effect.READ
-    retry: Retry = Retry.FREE
-    idempotency_key: str = ""
-    undoes: str = ""
-    """The step whose effect is taken back, or whose outcome is asked for."""
 
 
 class StepIntended(_Data, frozen=True, kw_only=True, tag="step_intended.1"):
@@ -214,15 +157,6 @@ class StepDone(_Data, frozen=True, kw_only=True, tag="step_done.1"):
     verdicts: tuple[Verdict, ...] = ()
 
 
-class Executed(StrEnum):
-    """Whether a failed call has had its effect."""
-
-    NO = "no"
-    YES = "yes"
-    """It happened; only its result could not be used."""
-    UNKNOWN = "unknown"
-
-
 class StepFailed(_Data, frozen=True, kw_only=True, tag="step_failed.1"):
     """A call came to nothing, or its result was refused. `content_ref` is what the model is told."""
 
@@ -259,13 +193,6 @@ class StepRefused(_Data, frozen=True, kw_only=True, tag="step_refused.1"):
 # --- holds ------------------------------------------------------------------------------------------------------------
 
 
-class HoldReason(StrEnum):
-    """Why a person is needed."""
-
-    APPROVAL = "approval"
-    IN_DOUBT = "in_doubt"
-
-
 class StepHeld(_Data, frozen=True, kw_only=True, tag="step_held.1"):
     """A call waits for a person. The approval binds to `call_digest`."""
 
@@ -278,16 +205,6 @@ class StepHeld(_Data, frozen=True, kw_only=True, tag="step_held.1"):
     expires_at: datetime | None
     """None for a call in doubt: it never settles itself."""
     verdicts: tuple[Verdict, ...] = ()
-
-
-class ApprovalDecision(StrEnum):
-    """What a person decided. `DONE` settles a call in doubt as having happened."""
-
-    APPROVE = "approve"
-    REJECT = "reject"
-    MODIFY = "modify"
-    DONE = "done"
-    EXPIRED = "expired"
 
 
 class ApprovalDecided(_Data, frozen=True, kw_only=True, tag="approval_decided.1"):

@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from cattlegrid.core.errors import (
     AppendConflict,
     CattlegridError,
