@@ -18,6 +18,7 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
+from pydantic_core import PydanticCustomError
 
 from cattlegrid.core.bundle import ContextPolicy, Limits, OutcomeRule
 from cattlegrid.core.messages import ModelParams
@@ -39,13 +40,14 @@ def _exactly_a_number(value: object) -> object:
 
 def _has_default(models: dict[str, str]) -> dict[str, str]:
     if DEFAULT_TIER not in models:
-        raise ValueError("the tier `default` is missing")
+        raise PydanticCustomError("refused", "The tier `default` is missing", {"fix": "Add `default: small`"})
     return models
 
 
 def _not_empty(models: "dict[str, ModelFile]") -> "dict[str, ModelFile]":
     if not models:
-        raise ValueError("at least one model is needed")
+        fix = "Add `small: {provider: openai, model: gpt-4.1-mini}`"
+        raise PydanticCustomError("refused", "At least one model is needed", {"fix": fix})
     return models
 
 

@@ -126,12 +126,12 @@ class BundleRegistry:
         Raises:
             NotFound: there is none, or more than one.
         """
-        agent, _, number = reference.partition("#")
+        agent, numbered, number = reference.partition("#")
         versions = await self.versions(agent)
-        if not number and versions:
+        if not numbered and versions:
             return versions[-1]
         found = [version for version in versions if str(version.number) == number]
-        if not versions and not number and len(reference) >= 4:
+        if not versions and not numbered and len(reference) >= 4:
             everybody = [version for name in await self.agents() for version in await self.versions(name)]
             found = [version for version in everybody if version.digest.startswith(reference.lower())]
         if len(found) != 1:

@@ -45,7 +45,6 @@ _EXAMPLES: Final[dict[str, str]] = {
     "name": "name: support",
     "description": "description: What the agent is for",
     "models": "models:` with lines such as `  default: small",
-    "models.default": "default: small",
     "provider": "provider: openai",
     "model": "model: gpt-4.1-mini",
 }
@@ -99,8 +98,8 @@ def _explain(model: type[BaseModel], path: KeyPath, detail: ErrorDetails) -> tup
             return f"There is no key `{name}` here", choose(name, known, otherwise="Remove it")
         case "missing":
             return f"The key `{name}` is missing", f"Add `{_EXAMPLES.get(name, f'{name}: ...')}`"
-        case "value_error":
-            return _capital(str(context["error"])), f"Add `{_EXAMPLES.get(f'{name}.default', 'small:')}`"
+        case "refused":
+            return detail["msg"], str(context["fix"])
         case _:
             return _explain_value(kind, path, given, context)
 
@@ -154,10 +153,6 @@ def _given(value: object) -> str:
         case _:
             text = str(value)
             return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def valid_keys(model: type[BaseModel], path: KeyPath) -> tuple[str, ...]:
