@@ -19,6 +19,7 @@ from cattlegrid.journal.parts import (
     Executed,
     HoldReason,
     ModelIntent,
+    RequestDelta as RequestDelta,
     RunStatus,
     StepKind,
     ToolIntent,
