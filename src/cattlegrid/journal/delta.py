@@ -7,7 +7,8 @@ step, `ContextCompacted` cuts a piece out of it, and a call that is made again h
 from collections.abc import Iterable, Iterator, Sequence
 
 from cattlegrid.core.errors import IntegrityError
-from cattlegrid.journal.events import ContextCompacted, Event, RequestDelta, StepIntended, StepKind
+from cattlegrid.journal.events import ContextCompacted, Event, StepIntended
+from cattlegrid.journal.parts import RequestDelta, StepKind
 
 Refs = tuple[str, ...]
 

@@ -19,13 +19,13 @@ from cattlegrid.journal.codec import micros
 from cattlegrid.journal.events import (
     ApprovalDecided,
     Event,
-    HoldReason,
     RunFinished,
     RunStarted,
     SessionClosed,
     SessionOpened,
     StepHeld,
 )
+from cattlegrid.journal.parts import HoldReason
 from cattlegrid.journal.store import Entry, EntryChange
 
 SESSION: Final = "session"

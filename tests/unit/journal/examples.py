@@ -11,6 +11,7 @@ from cattlegrid.core.messages import FinishReason, Usage
 from cattlegrid.core.tools import Effect, Retry
 from cattlegrid.core.verdicts import Decision, Verdict
 from cattlegrid.journal import events as e
+from cattlegrid.journal import parts
 from cattlegrid.journal.codec import encode_data, type_of
 
 FIXTURES: Final = Path(__file__).parents[2] / "fixtures" / "events"
@@ -40,7 +41,7 @@ USAGE: Final = Usage(
     reasoning_tokens=16,
     estimated=True,
 )
-TOOL: Final = e.ToolIntent(
+TOOL: Final = parts.ToolIntent(
     tool="refund",
     arguments_ref=ref(7),
     asked_by="stp_01J8ZQ0000000000000000000A_001",
@@ -50,10 +51,10 @@ TOOL: Final = e.ToolIntent(
     idempotency_key="idk_1",
     undoes="stp_01J8ZQ0000000000000000000A_000",
 )
-MODEL: Final = e.ModelIntent(
+MODEL: Final = parts.ModelIntent(
     tier="default",
     model="example-large",
-    request=e.RequestDelta(
+    request=parts.RequestDelta(
         base="stp_01J8ZQ0000000000000000000A_001", kept=4, appended=("b:" + "0f" * 32, ref(5))
     ),
     tools_ref="1e" * 32,
@@ -80,7 +81,7 @@ EXAMPLES: Final[tuple[e.Data, ...]] = (
     e.RunResumed(epoch=4, attempt=2),
     e.CancelRequested(by=OWNER, reason="user"),
     e.RunFinished(
-        status=e.RunStatus.PARTIAL,
+        status=parts.RunStatus.PARTIAL,
         reason="model_turns",
         output_ref=ref(8),
         decision=Decision.MODIFY,
@@ -89,7 +90,7 @@ EXAMPLES: Final[tuple[e.Data, ...]] = (
     ),
     e.StepIntended(
         step_id=STEP,
-        kind=e.StepKind.CHAT,
+        kind=parts.StepKind.CHAT,
         model=MODEL,
         tool=TOOL,
         attempt=2,
@@ -117,7 +118,7 @@ EXAMPLES: Final[tuple[e.Data, ...]] = (
     e.StepFailed(
         step_id=STEP,
         code="tool_timeout",
-        executed=e.Executed.UNKNOWN,
+        executed=parts.Executed.UNKNOWN,
         content_ref=ref(11),
         content_bytes=64,
         detail_ref=ref(12),
@@ -143,7 +144,7 @@ EXAMPLES: Final[tuple[e.Data, ...]] = (
     e.StepHeld(
         step_id=STEP,
         approval_id=APPROVAL,
-        hold=e.HoldReason.APPROVAL,
+        hold=parts.HoldReason.APPROVAL,
         tool=TOOL,
         call_digest=ref(15),
         expires_at=AT,
@@ -151,7 +152,7 @@ EXAMPLES: Final[tuple[e.Data, ...]] = (
     ),
     e.ApprovalDecided(
         approval_id=APPROVAL,
-        decision=e.ApprovalDecision.MODIFY,
+        decision=parts.ApprovalDecision.MODIFY,
         by=OWNER,
         note_ref=ref(16),
         arguments_ref=ref(17),

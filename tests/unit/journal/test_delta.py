@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 from cattlegrid.core.errors import IntegrityError
 from cattlegrid.journal.codec import encode_data
 from cattlegrid.journal.delta import apply_delta, make_delta, request_of, requests
-from cattlegrid.journal.events import (
-    ContextCompacted,
-    Data,
-    Event,
-    ModelIntent,
-    RequestDelta,
-    StepIntended,
-    StepKind,
-)
+from cattlegrid.journal.events import ContextCompacted, Data, Event, StepIntended
+from cattlegrid.journal.parts import ModelIntent, RequestDelta, StepKind
 from tests.unit.journal.examples import event, ref
 
 REFS = st.lists(st.sampled_from(["a", "b", "c"]), max_size=8)

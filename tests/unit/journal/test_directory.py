@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from cattlegrid.journal import directory
+from cattlegrid.journal import directory, parts
 from cattlegrid.journal import events as e
 from cattlegrid.journal.codec import micros
 from cattlegrid.journal.directory import StreamContext, index
@@ -15,8 +15,8 @@ OPENED = e.SessionOpened(
 STARTED = e.RunStarted(input_ref="i", seed=1)
 
 
-def held(number: int, reason: e.HoldReason = e.HoldReason.APPROVAL) -> e.StepHeld:
-    expires_at = AT + timedelta(hours=1) if reason is e.HoldReason.APPROVAL else None
+def held(number: int, reason: parts.HoldReason = parts.HoldReason.APPROVAL) -> e.StepHeld:
+    expires_at = AT + timedelta(hours=1) if reason is parts.HoldReason.APPROVAL else None
     return e.StepHeld(
         step_id=f"stp_{number}",
         approval_id=f"apr_{number}",
@@ -27,7 +27,9 @@ def held(number: int, reason: e.HoldReason = e.HoldReason.APPROVAL) -> e.StepHel
     )
 
 
-def decided(number: int, decision: e.ApprovalDecision = e.ApprovalDecision.APPROVE) -> e.ApprovalDecided:
+def decided(
+    number: int, decision: parts.ApprovalDecision = parts.ApprovalDecision.APPROVE
+) -> e.ApprovalDecided:
     return e.ApprovalDecided(approval_id=f"apr_{number}", decision=decision, by=OWNER)
 
 
@@ -85,32 +87,38 @@ def test_a_hold_lists_an_approval_with_its_expiry_and_holds_the_run() -> None:
 
 
 def test_a_call_in_doubt_never_expires() -> None:
-    approval = play(OPENED, STARTED, held(1, e.HoldReason.IN_DOUBT))[0].entry
+    approval = play(OPENED, STARTED, held(1, parts.HoldReason.IN_DOUBT))[0].entry
     assert (approval.status, approval.due_us) == ("in_doubt", 0)
 
 
 def test_a_run_goes_on_only_when_its_last_approval_is_decided() -> None:
     assert statuses(play(OPENED, STARTED, held(1), held(2), decided(1)))[("run", RUN)] == "held"
-    last = play(OPENED, STARTED, held(1), held(2), decided(1), decided(2, e.ApprovalDecision.REJECT))
+    last = play(OPENED, STARTED, held(1), held(2), decided(1), decided(2, parts.ApprovalDecision.REJECT))
     assert statuses(last) == {("approval", "apr_2"): "reject", ("run", RUN): "running"}
 
 
 def test_the_same_step_held_again_waits_once() -> None:
     again = play(
-        OPENED, STARTED, held(1), held(1, e.HoldReason.IN_DOUBT), decided(1, e.ApprovalDecision.DONE)
+        OPENED, STARTED, held(1), held(1, parts.HoldReason.IN_DOUBT), decided(1, parts.ApprovalDecision.DONE)
     )
     assert statuses(again) == {("approval", "apr_1"): "done", ("run", RUN): "running"}
 
 
 def test_the_end_of_a_run_voids_the_approvals_that_nobody_decided() -> None:
-    finished = play(OPENED, STARTED, held(1), e.RunFinished(status=e.RunStatus.CANCELLED))
+    finished = play(OPENED, STARTED, held(1), e.RunFinished(status=parts.RunStatus.CANCELLED))
     assert statuses(finished) == {
         ("run", RUN): "cancelled",
         ("session", SESSION): "",
         ("approval", "apr_1"): "void",
     }
     later = play(
-        OPENED, STARTED, held(1), e.RunFinished(status=e.RunStatus.CANCELLED), STARTED, held(2), decided(2)
+        OPENED,
+        STARTED,
+        held(1),
+        e.RunFinished(status=parts.RunStatus.CANCELLED),
+        STARTED,
+        held(2),
+        decided(2),
     )
     assert statuses(later)[("run", RUN)] == "running"
 

@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 
 from cattlegrid.core.errors import AppendConflict
-from cattlegrid.journal.events import RunFinished, RunStatus, SessionClosed
+from cattlegrid.journal.events import RunFinished, SessionClosed
+from cattlegrid.journal.parts import RunStatus
 from cattlegrid.journal.store import Entry, EntryChange, EntryQuery, InboxItem, JournalStore
 from cattlegrid.testing.contracts.support import (
     LEASE_S,
