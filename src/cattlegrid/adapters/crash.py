@@ -1,6 +1,6 @@
 """Places where a test kills the process: the last thing that happens there is SIGKILL, as a power cut would.
 
-Only the composition root of a development environment makes `KillAt`; everywhere else `NoCrash` does nothing.
+Only the composition root of a development environment makes `SignalAt`; everywhere else `NoCrash` does nothing.
 """
 
 import os
@@ -28,19 +28,27 @@ class NoCrash:
         """Do nothing."""
 
 
-class KillAt:
-    """Ends the process the `occurrence`th time that one place is reached."""
+class SignalAt:
+    """Signals this process the `occurrence`th time that one place is reached: SIGKILL, or SIGSTOP to make a zombie."""
 
-    def __init__(self, name: str, occurrence: int = 1) -> None:
+    def __init__(self, name: str, occurrence: int = 1, sign: signal.Signals = signal.SIGKILL) -> None:
         if name not in POINTS:
             raise ValueError(f"there is no crash point {name!r}; there are {', '.join(POINTS)}")
         self._name = name
         self._left = occurrence
+        self._sign = sign
+
+    @classmethod
+    def parse(cls, text: str) -> "SignalAt":
+        """From `name`, `name:occurrence` or `name:occurrence:SIGSTOP`. Raises ValueError."""
+        name, _, rest = text.partition(":")
+        occurrence, _, sign = rest.partition(":")
+        return cls(name, int(occurrence or 1), signal.Signals[sign or "SIGKILL"])
 
     def reach(self, name: str) -> None:
-        """Die here when this is the place and the time."""
+        """End or stop here when this is the place and the time."""
         if name != self._name:
             return
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._sign)

@@ -19,7 +19,6 @@ from cattlegrid.journal.parts import (
     Executed,
     HoldReason,
     ModelIntent,
-    RequestDelta as RequestDelta,
     RunStatus,
     StepKind,
     ToolIntent,

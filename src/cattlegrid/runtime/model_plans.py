@@ -12,6 +12,7 @@ from cattlegrid.core.ids import step_id
 from cattlegrid.core.messages import Message, ModelRequest, Role, ToolSpec
 from cattlegrid.core.verdicts import Crossing
 from cattlegrid.journal import events as ev
+from cattlegrid.journal.parts import RequestDelta
 from cattlegrid.runtime import wording
 from cattlegrid.runtime.context import Span
 from cattlegrid.runtime.plan import Desk, Launch, Plan, plan_of
@@ -48,7 +49,7 @@ class ModelPlans:
         intent = ev.ModelIntent(
             tier="default",
             model=tier.name,
-            request=ev.RequestDelta(base=session.base_step, kept=len(session.context), appended=refs),
+            request=RequestDelta(base=session.base_step, kept=len(session.context), appended=refs),
             tools_ref=self._tools_ref,
             tools_allowed=tools_allowed,
         )
@@ -72,7 +73,7 @@ class ModelPlans:
         intent = ev.ModelIntent(
             tier="summary",
             model=tier.name,
-            request=ev.RequestDelta(appended=refs),
+            request=RequestDelta(appended=refs),
             tools_ref=self._tools_ref,
             tools_allowed=False,
         )
