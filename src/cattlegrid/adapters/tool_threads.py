@@ -39,7 +39,7 @@ class ToolThreads:
         self._stuck_per_tool = stuck_per_tool
         self._most_stuck = stuck
         self._stuck: Counter[str] = Counter()
-        self._tasks: set[asyncio.Future[Returned]] = set()
+        self._abandoned: set[asyncio.Future[Returned]] = set()
 
     @property
     def stuck(self) -> int:
@@ -88,6 +88,11 @@ class ToolThreads:
         finally:
             task.cancel()
 
+    async def came_back(self) -> None:
+        """Return once every call that was abandoned so far has come back; that may be never."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned)
+
     async def _enter(self, name: str, timeout_s: float) -> None:
         self._refuse_when_stuck(name)
         try:
@@ -108,10 +113,10 @@ class ToolThreads:
 
     def _abandon(self, name: str, call: "asyncio.Future[Returned]") -> None:
         self._stuck[name] += 1
-        self._tasks.add(call)  # a task that nobody refers to may vanish
+        self._abandoned.add(call)  # a task that nobody refers to may vanish
 
         def came_back(_: "asyncio.Future[Returned]") -> None:
-            self._tasks.discard(call)
+            self._abandoned.discard(call)
             self._stuck[name] -= 1
             if not self._stuck[name]:
                 del self._stuck[name]
