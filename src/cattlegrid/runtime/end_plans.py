@@ -141,5 +141,8 @@ def _effects(run: Run) -> list[str]:
     return [
         f"{step.tool.tool} (taken back)" if step.id in taken_back else step.tool.tool
         for step in run.steps.values()
-        if step.kind is ev.StepKind.EXECUTE_TOOL and step.phase is Phase.DONE and step.has_effect and step.tool
+        if step.kind is ev.StepKind.EXECUTE_TOOL
+        and step.phase is Phase.DONE
+        and step.has_effect
+        and step.tool
     ]

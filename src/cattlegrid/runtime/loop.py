@@ -134,16 +134,27 @@ def next_action(session: Session, bundle: Bundle) -> Action:
     run = session.run
     if run is None:
         return Rest()
+    return _enter(run) or _go_on_with_steps(run, bundle) or _go_on_with_run(session, run, bundle)
+
+
+def _enter(run: Run) -> Action | None:
+    """The input crossing; None once it is behind the run."""
     if run.checked is None:
         return CheckInput()
-    if run.checked not in {Decision.ALLOW, Decision.MODIFY}:
-        return Finish(RunStatus.DENIED, "input")
+    passed = run.checked in {Decision.ALLOW, Decision.MODIFY}
+    return None if passed else Finish(RunStatus.DENIED, "input")
+
+
+def _go_on_with_steps(run: Run, bundle: Bundle) -> Action | None:
+    """What a step that has begun needs; None when none needs anything, and none is under way."""
     for step in run.steps.values():
         action = _go_on(step, run, bundle)
         if action is not None:
             return action
-    if any(step.phase is Phase.INTENDED for step in run.steps.values()):
-        return Wait()
+    return Wait() if any(step.phase is Phase.INTENDED for step in run.steps.values()) else None
+
+
+def _go_on_with_run(session: Session, run: Run, bundle: Bundle) -> Action:
     ending = _ending(run, bundle)
     if ending is not None:
         return _wind_up(run, bundle, ending)

@@ -6,36 +6,28 @@ world, and the run is recovered by whoever takes the lease next.
 """
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
-from typing import Final
 
 import msgspec
 
 from cattlegrid.calls.perform import Calls
 from cattlegrid.calls.schemas import ToolSchemas
 from cattlegrid.core.bundle import Bundle
-from cattlegrid.core.deadlines import Deadline
-from cattlegrid.core.errors import CattlegridError, ModelUnavailable, StoreError, StoreUnavailable, ToolFailed
+from cattlegrid.core.errors import CattlegridError, StoreError, StoreUnavailable
 from cattlegrid.core.ids import Ids
 from cattlegrid.core.ports import Clock, CrashPoints
-from cattlegrid.core.requests import ModelOutcome, ToolOutcome
-from cattlegrid.guards.chain import GuardChain, GuardContext
+from cattlegrid.guards.chain import GuardChain
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.journal.writer import SessionWriter
-from cattlegrid.runtime import inbox, loop, wording
+from cattlegrid.runtime import inbox, intake, loop, wording
+from cattlegrid.runtime.calling import Caller
 from cattlegrid.runtime.fold import fold
-from cattlegrid.runtime.outcomes import Recorder
 from cattlegrid.runtime.plan import Desk, Launch
 from cattlegrid.runtime.planner import Planner
 from cattlegrid.runtime.state import Session
 from cattlegrid.runtime.streams import RunStream, item_of
 from cattlegrid.runtime.texts import Texts
-
-_MODEL_KINDS: Final = frozenset({ev.StepKind.CHAT, ev.StepKind.SUMMARY})
-_LEAST_CALL_S: Final = 0.05
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +64,7 @@ class SessionRunner:
         self._texts = texts
         self._desk = Desk(bundle=bundle, texts=texts, guards=tools.guards, schemas=tools.schemas, user=user)
         self._planner = Planner(self._desk)
-        self._recorder = Recorder(bundle=bundle, texts=texts, guards=tools.guards)
+        self._caller = Caller(tools.calls, clock=tools.clock, crash=tools.crash, desk=self._desk)
         self._queue: dict[str, inbox.QueuedRun] = {}
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._drive: asyncio.Task[None] | None = None
@@ -214,82 +206,15 @@ class SessionRunner:
         for launch in plan.launches:
             self._calls[launch.step_id] = asyncio.create_task(self._perform(launch), name=launch.step_id)
 
-    # one call
-
     async def _perform(self, launch: Launch) -> None:
-        run = self.session.run
-        if run is None:
-            raise ValueError("a call without a run")
-        clock = self._tools.clock
-        context = self._desk.context(self.session, run)
-        if launch.kind is ev.StepKind.RECONCILE:
-            await self._until_timed_out(launch.subject)
-        started_s = clock.monotonic_s()
-        stream = self._tools.stream_of(run.id)
-        try:
-            outcome = await self._tools.calls.perform(
-                launch.request,
-                deadline=self._deadline(launch),
-                result_bytes=self.bundle.limits.tool_result_bytes,
-                on_delta=lambda delta: stream.provisional(delta, launch.step_id),
-            )
-        except CattlegridError as error:
-            await self._back(
-                [self._recorder.failed(launch, error, duration_s=clock.monotonic_s() - started_s)]
-            )
-        except Exception as error:  # noqa: BLE001 - the top of a call: whatever it is becomes an event
-            model = launch.kind in _MODEL_KINDS
-            kind = ModelUnavailable if model else ToolFailed
-            failure = kind("The call failed.", detail="".join(traceback.format_exception(error)))
-            await self._back(
-                [self._recorder.failed(launch, failure, duration_s=clock.monotonic_s() - started_s)]
-            )
-        else:
-            if launch.has_effect:
-                self._tools.crash.reach("after_effect")
-            await self._back(self._outcome_events(launch, outcome, context))
-
-    def _outcome_events(
-        self, launch: Launch, outcome: ModelOutcome | ToolOutcome, context: GuardContext
-    ) -> Sequence[ev.Data]:
-        if isinstance(outcome, ModelOutcome):
-            return [self._recorder.answered(launch, outcome, context)]
-        run = self.session.run
-        step = run.steps.get(launch.step_id) if run is not None else None
-        tool = step.tool.tool if step is not None and step.tool is not None else ""
-        returned = self._recorder.returned(launch, outcome, context, tool=tool)
-        if launch.kind is not ev.StepKind.RECONCILE or run is None:
-            return [returned]
-        subject = run.steps[launch.subject]
-        answer = self._desk.answer_to(run, subject, "")
-        return [returned, self._recorder.reconciled(subject.id, outcome.value, answer)]
-
-    async def _back(self, outcome: Sequence[ev.Data]) -> None:
-        run = self.session.run
-        run_id = run.id if run is not None else ""
+        session = self.session
+        stream = self._tools.stream_of(session.run.id if session.run is not None else "")
+        outcome = await self._caller.make(
+            launch, session, on_delta=lambda delta: stream.provisional(delta, launch.step_id)
+        )
+        run_id = self.session.run.id if self.session.run is not None else ""
         self._append([ev.NewEvent(data, run_id) for data in outcome])
         self._tools.crash.reach("after_outcome")
-
-    def _deadline(self, launch: Launch) -> Deadline:
-        """The call's own time-out; what has no effect is also bounded by the time that the run has left."""
-        clock, run = self._tools.clock, self.session.run
-        limit_s = launch.timeout_s
-        if not launch.has_effect and run is not None:
-            since_s = (clock.now() - run.last_at) / timedelta(seconds=1)
-            left_s = self.bundle.limits.run_s - run.active_s - since_s
-            limit_s = max(_LEAST_CALL_S, min(limit_s, left_s))
-        return Deadline.after(clock, limit_s)
-
-    async def _until_timed_out(self, subject: str) -> None:
-        """Wait until the call in doubt can no longer be under way anywhere: its time-out is over."""
-        run = self.session.run
-        step = run.steps[subject] if run is not None else None
-        if step is None or step.tool is None or step.intended_at is None:
-            return
-        over_at = step.intended_at + timedelta(seconds=self.bundle.tools[step.tool.tool].timeout_s)
-        wait_s = (over_at - self._tools.clock.now()) / timedelta(seconds=1)
-        if wait_s > 0:
-            await self._tools.clock.sleep(wait_s)
 
     # the inbox
 
@@ -302,10 +227,19 @@ class SessionRunner:
             if isinstance(item, inbox.QueuedRun):
                 self._enqueue(posted.id, item)
                 continue
-            data, run_id = await self._event_of(item)
-            if data is not None:
-                await self._append([ev.NewEvent(data, run_id)], consumed=(posted.id,))
-                self._tools.crash.reach("after_inbox")
+            await self._fold_in(posted.id, item)
+
+    async def _fold_in(self, id: str, item: intake.Folded) -> None:
+        if isinstance(item, inbox.Decided):
+            await self._texts.load([item.note_ref, item.arguments_ref])
+        waiting = {queued.run_id for queued in self._queue.values()}
+        event = intake.event_of(item, self.session, self.bundle, waiting=waiting)
+        if event is None:
+            return
+        if isinstance(event.data, ev.CancelRequested):
+            self._cancel_calls()
+        await self._append([event], consumed=(id,))
+        self._tools.crash.reach("after_inbox")
 
     def _enqueue(self, id: str, item: inbox.QueuedRun) -> None:
         new = id not in self._queue
@@ -314,46 +248,6 @@ class SessionRunner:
         if new and item.interrupt and run is not None and not run.cancelled_by:
             self._append([ev.NewEvent(ev.CancelRequested(by="user", reason="interrupted"), run.id)])
             self._cancel_calls()
-
-    async def _event_of(self, item: inbox.Item) -> tuple[ev.Data | None, str]:
-        """The event that an item becomes; None leaves it for later."""
-        run = self.session.run
-        match item:
-            case inbox.Decided(approval_id=approval):
-                await self._texts.load([item.note_ref, item.arguments_ref])
-                held = run is not None and any(
-                    step.approval_id == approval and step.phase == "held" for step in run.steps.values()
-                )
-                if run is None or not held:
-                    return ev.OperatorActed(action="approval_too_late", by=item.by, subject=approval), ""
-                decided = ev.ApprovalDecided(
-                    approval_id=approval,
-                    decision=item.decision,
-                    by=item.by,
-                    note_ref=item.note_ref,
-                    arguments_ref=item.arguments_ref,
-                )
-                return decided, run.id
-            case inbox.Cancelled(run_id=run_id):
-                if run is not None and run.id == run_id:
-                    self._cancel_calls()
-                    return ev.CancelRequested(by=item.by, reason=item.reason), run_id
-                if any(queued.run_id == run_id for queued in self._queue.values()):
-                    return None, ""
-                return ev.OperatorActed(action="cancel_too_late", by=item.by, subject=run_id), ""
-            case inbox.Feedback(run_id=run_id):
-                data = ev.FeedbackGiven(
-                    run_id=run_id, by=item.by, thumb=item.thumb, score=item.score, text_ref=item.text_ref
-                )
-                return data, ""
-            case inbox.Close():
-                if run is not None or self.session.outcome:
-                    return (
-                        None if run is not None else ev.OperatorActed(action="close_again", by=item.by)
-                    ), ""
-                return ev.SessionClosed(outcome=outcome_of(self.session, self.bundle), reason=item.reason), ""
-            case inbox.QueuedRun():
-                return None, ""
 
     async def _begin_queued(self) -> None:
         id = next(iter(self._queue))
@@ -427,12 +321,3 @@ class SessionRunner:
         self._failure = self._failure or error
         for task in self._calls.values():
             task.cancel()
-
-
-def outcome_of(session: Session, bundle: Bundle) -> str:
-    """How a session ended, by the bundle's rule: escalated, completed, failed or abandoned."""
-    if session.used & frozenset(bundle.outcome.escalated_by):
-        return "escalated"
-    if session.last_status in {ev.RunStatus.FAILED, ev.RunStatus.DENIED}:
-        return "failed"
-    return "completed" if session.completed else "abandoned"

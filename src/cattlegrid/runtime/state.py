@@ -180,3 +180,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     last_at: datetime | None = None
     outcome: str = ""
     """Set once the session is closed."""
+
+
+def held_step(run: Run) -> bool:
+    """Whether any step of the run waits for a person."""
+    return any(step.phase is Phase.HELD for step in run.steps.values())

@@ -7,8 +7,9 @@ answer counts when `run.finished` arrives, which is sent only once it is durable
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -57,12 +58,27 @@ def item_of(event: ev.Event) -> StreamItem | None:
     return StreamItem(place=(event.seq, 0), type=type_, data={"run_id": event.run_id, **data})
 
 
-def _tell(data: ev.Data) -> tuple[str, dict[str, object]] | None:
+Told = tuple[str, dict[str, object]]
+
+
+def _tell(data: ev.Data) -> Told | None:
     match data:
         case ev.RunStarted():
             return "run.started", {}
         case ev.RunResumed(attempt=attempt):
             return "run.restarted", {"attempt": attempt}
+        case ev.ApprovalDecided(approval_id=approval, decision=decision):
+            return "approval.decided", {"approval_id": approval, "decision": decision.value}
+        case ev.CancelRequested():
+            return "run.cancelling", {}
+        case ev.RunFinished(status=status, reason=reason):
+            return "run.finished", {"status": status.value, "reason": reason}
+        case _:
+            return _tell_of_step(data)
+
+
+def _tell_of_step(data: ev.Data) -> Told | None:
+    match data:
         case ev.StepIntended(step_id=step, kind=kind, tool=tool, attempt=attempt):
             name = {"tool": tool.tool} if tool is not None else {}
             return "step.started", {"step_id": step, "kind": kind.value, "attempt": attempt, **name}
@@ -73,19 +89,8 @@ def _tell(data: ev.Data) -> tuple[str, dict[str, object]] | None:
         case ev.StepRefused(step_id=step, code=code, tool=tool):
             return "step.finished", {"step_id": step, "status": "refused", "code": code, "tool": tool}
         case ev.StepHeld(step_id=step, approval_id=approval, tool=tool, hold=hold):
-            held: dict[str, object] = {
-                "step_id": step,
-                "approval_id": approval,
-                "tool": tool.tool,
-                "reason": hold.value,
-            }
-            return "run.held", held
-        case ev.ApprovalDecided(approval_id=approval, decision=decision):
-            return "approval.decided", {"approval_id": approval, "decision": decision.value}
-        case ev.CancelRequested():
-            return "run.cancelling", {}
-        case ev.RunFinished(status=status, reason=reason):
-            return "run.finished", {"status": status.value, "reason": reason}
+            held = {"step_id": step, "approval_id": approval, "tool": tool.tool, "reason": hold.value}
+            return "run.held", dict[str, object](held)
         case _:
             return None
 
@@ -147,7 +152,7 @@ class RunStream:
             self._watchers -= 1
             self._rest()
 
-    async def follow(self, after: Place = START) -> AsyncIterator[StreamItem]:
+    async def follow(self, after: Place = START) -> AsyncGenerator[StreamItem]:
         """Everything after a place, as it comes, until the run has ended. For those within `watched`."""
         while True:
             news = self._news
@@ -174,3 +179,38 @@ class RunStream:
     def _wake(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+class Streams:
+    """The streams of the runs that this process tells watchers of, or would."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, RunStream] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def of(self, run_id: str) -> RunStream:
+        """The stream of a run, made when there is none."""
+        stream = self._open.get(run_id)
+        if stream is None:
+            stream = self._open[run_id] = RunStream(partial(self._open.pop, run_id, None))
+        return stream
+
+    def recall(self, run_id: str, recorded: Iterable[ev.Event]) -> None:
+        """Tell what is recorded of a run, as far as it is not told yet."""
+        stream = self.of(run_id)
+        for event in recorded:
+            item = item_of(event) if event.run_id == run_id else None
+            if item is not None:
+                stream.record(item)
+            if event.run_id == run_id and isinstance(event.data, ev.RunFinished):
+                stream.close()
+
+    def end(self, run_id: str, seq: int, *, status: str) -> None:
+        """Tell the watchers of a run, if there are any, that it has ended without a runner."""
+        stream = self._open.pop(run_id, None)
+        if stream is not None:
+            data = {"run_id": run_id, "status": status}
+            stream.record(StreamItem(place=(seq, 0), type="run.finished", data=data))
+            stream.close()
