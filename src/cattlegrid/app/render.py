@@ -1,0 +1,322 @@
+"""Turns what the server tells into what people read: tables, the tree of a run, one-line summaries. Decides nothing."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final, cast
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from cattlegrid.app.terminal import ago, clean, count, one_line, seconds
+from cattlegrid.app.views import ApiKey, Approval, Difference, Replay, Run, Session, Step
+from cattlegrid.core.money import format_usd
+
+_STYLES: Final = {
+    "completed": "green",
+    "done": "green",
+    "approve": "green",
+    "modify": "green",
+    "held": "yellow",
+    "pending": "yellow",
+    "in_doubt": "yellow",
+    "partial": "yellow",
+    "running": "cyan",
+    "queued": "cyan",
+    "open": "cyan",
+    "failed": "red",
+    "denied": "red",
+    "refused": "red",
+    "reject": "red",
+}
+_DECISIONS: Final = {
+    "approve": "approved",
+    "modify": "approved with other arguments",
+    "reject": "rejected",
+    "done": "confirmed as done",
+    "expired": "expired",
+    "void": "no longer needed",
+    "pending": "waits for a person",
+    "in_doubt": "in doubt: nobody knows whether it took effect",
+}
+_MODEL_KINDS: Final = frozenset({"chat", "summary"})
+_SHORT: Final = 16
+"""A type prefix, the ten characters of the time and two more: unique but for the same instant."""
+
+
+# --- one line ---------------------------------------------------------------------------------------------------------
+
+
+def call_text(tool: str, arguments: object) -> str:
+    """`refund(order=17, amount=79.9)` from a tool's name and its arguments, as JSON text or value."""
+    value = arguments
+    if isinstance(arguments, str):
+        try:
+            value = json.loads(arguments, parse_float=_Spelled)
+        except ValueError:
+            return f"{one_line(tool)}({one_line(arguments)})"
+    if not isinstance(value, dict):
+        return f"{one_line(tool)}({'' if value is None else _argument(value)})"
+    named = cast("dict[str, object]", value)
+    inside = ", ".join(f"{one_line(name)}={_argument(part)}" for name, part in named.items())
+    return f"{one_line(tool)}({inside})"
+
+
+def figures(run: Run) -> str:
+    """`2 model calls · 1.9 s · $0.0031`."""
+    return " · ".join(
+        (count(run.model_calls, "model call"), seconds(run.active_s), format_usd(run.cost_nano_usd))
+    )
+
+
+def decided_line(run: Run, approval: Approval) -> Text:
+    """What came of a decision: `refund(order=17, amount=79.9) done once · 2 model calls · 1.9 s · $0.0031`."""
+    step = next((step for step in run.steps or () if _belongs(step, approval)), None)
+    call = call_text(approval.tool, step.given if step is not None and step.given else approval.arguments)
+    if approval.status == "reject":
+        what = "not made: rejected"
+    elif step is None:
+        what = _DECISIONS.get(approval.status, approval.status)
+    elif step.status == "done":
+        what = "done once" if step.attempt <= 1 else f"done, after {step.attempt} attempts"
+    else:
+        what = f"{step.status}{f' ({one_line(step.why)})' if step.why else ''}"
+    return Text(f"{call} {what} · {figures(run)}")
+
+
+def waiting_line(run: Run) -> Text:
+    """`[waiting: apr_...]`, one for each call that waits."""
+    return Text("  ".join(f"[waiting: {approval.id}]" for approval in run.waiting), style="yellow")
+
+
+def difference_text(report: Replay) -> Text:
+    """`replay: identical, 7 of 7 steps`, or where it parts from the record."""
+    steps = f"{report.steps} of {count(report.steps_total, 'step')}"
+    if report.difference is None:
+        return Text(f"replay: identical, {steps}")
+    return Text(f"replay: different, {steps} identical\n").append_text(_difference(report.difference))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def runs_table(runs: Sequence[Run], *, now: datetime, whole_ids: bool) -> Table:
+    """Runs, one in a line."""
+    table = _table("RUN", "STATUS", "AGENT", "WHEN", "COST", "INPUT")
+    for run in runs:
+        began = ago(run.started_at, now) if run.started_at is not None else "waits"
+        row = (
+            _id(run.id, whole=whole_ids),
+            _status(run.status),
+            Text(run.bundle.partition(" ")[0] or run.agent),
+            Text(began),
+            Text(format_usd(run.cost_nano_usd)),
+            Text(one_line(run.input)),
+        )
+        table.add_row(*row)
+    return table
+
+
+def sessions_table(sessions: Sequence[Session], *, now: datetime, whole_ids: bool) -> Table:
+    """Sessions, one in a line."""
+    table = _table("SESSION", "STATUS", "AGENT", "BEGAN", "LAST USED")
+    for session in sessions:
+        table.add_row(
+            _id(session.id, whole=whole_ids),
+            _status(session.status),
+            Text(session.bundle),
+            Text(ago(session.created_at, now)),
+            Text(ago(session.updated_at, now)),
+        )
+    return table
+
+
+def approvals_list(approvals: Iterable[Approval], *, now: datetime) -> Group:
+    """Held calls, two lines each: the id must be typed, the call must be read."""
+    parts: list[RenderableType] = []
+    for approval in approvals:
+        head = Text(approval.id, style="bold").append("  ").append_text(_decision(approval))
+        head.append(f"  {one_line(approval.user)}, {ago(approval.requested_at, now)}", style="dim")
+        parts.append(head)
+        parts.append(Text(f"  {call_text(approval.tool, approval.arguments)}"))
+    return Group(*parts)
+
+
+def keys_table(keys: Sequence[ApiKey]) -> Table:
+    """API keys, one in a line."""
+    table = _table("KEY", "FOR", "ROLES", "MADE", "STATE", "LABEL")
+    for key in keys:
+        table.add_row(
+            Text(key.id),
+            Text("any user" if key.act_as else one_line(key.user) or "(erased)"),
+            Text(", ".join(key.roles)),
+            Text(f"{key.created_at.astimezone():%Y-%m-%d}"),
+            Text("revoked", style="red") if key.revoked_at else Text("valid", style="green"),
+            Text(one_line(key.label)),
+        )
+    return table
+
+
+# --- one thing in full ------------------------------------------------------------------------------------------------
+
+
+def run_tree(run: Run, *, full: bool = False) -> Tree:
+    """Everything that happened in a run. Texts are cut at the line's end unless `full`."""
+    head = Text(run.id, style="bold").append("  ").append_text(_status(run.status))
+    if run.reason:
+        head.append(f" ({one_line(run.reason)})")
+    tree = Tree(head, guide_style="dim")
+    tree.add(_shown(f"{run.bundle}, {run.session_id}", full=full, style="dim"))
+    tree.add(_named("input", run.input, full=full))
+    approvals = {approval.id.removeprefix("apr_"): approval for approval in run.approvals}
+    for step in run.steps or ():
+        _add_step(tree, step, approvals.get(step.id.removeprefix("stp_")), full=full)
+    if run.output:
+        tree.add(_named("output", run.output, full=True))
+    tokens = f"{run.usage.input_tokens:,} + {run.usage.output_tokens:,} tokens"
+    calls = f"{count(run.model_calls, 'model call')} · {count(run.tool_calls, 'tool call')}"
+    tree.add(
+        Text(f"{calls} · {tokens} · {seconds(run.active_s)} · {format_usd(run.cost_nano_usd)}", style="bold")
+    )
+    return tree
+
+
+def approval_text(approval: Approval, *, now: datetime) -> Text:
+    """A held call with all that a decision needs."""
+    text = Text(approval.id, style="bold").append("  ").append_text(_decision(approval)).append("\n")
+    lines = {
+        "call": call_text(approval.tool, approval.arguments),
+        "why": approval.condition or approval.reason,
+        "user": approval.user,
+        "agent": approval.agent,
+        "asked": ago(approval.requested_at, now),
+        "expires": f"{approval.expires_at.astimezone():%Y-%m-%d %H:%M}" if approval.expires_at else "",
+        "run": approval.run_id,
+        "session": approval.session_id,
+    }
+    for name, value in lines.items():
+        if value:
+            text.append(f"  {name:<8}", style="dim").append(f"{one_line(value)}\n")
+    if approval.waits:
+        text.append(f"  cattlegrid approvals approve {approval.id}", style="cyan")
+    return text
+
+
+def session_text(session: Session, runs: Sequence[Run]) -> Text:
+    """A session as the conversation that it is, oldest first."""
+    text = Text(session.id, style="bold").append("  ").append_text(_status(session.status))
+    text.append(f"  {session.bundle}\n", style="dim")
+    for run in runs:
+        text.append("\n  user   ", style="bold").append(f"{clean(run.input)}\n")
+        text.append("  agent  ", style="bold").append(clean(run.output))
+        if run.waiting:
+            text.append_text(waiting_line(run))
+        elif not run.output:
+            text.append_text(_status(run.status))
+        text.append(f"\n         {run.id} · {figures(run)}\n", style="dim")
+    return text
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _add_step(tree: Tree, step: Step, approval: Approval | None, *, full: bool) -> None:
+    model = step.kind in _MODEL_KINDS
+    title = Text()
+    if model:
+        title.append(f"{step.kind} ", style="bold").append(one_line(step.name))
+    else:
+        prefix = "" if step.kind == "execute_tool" else f"{step.kind} "
+        title.append(prefix, style="bold").append(call_text(step.name, step.given or None))
+    for part in _step_figures(step):
+        title.append(f" · {part}", style="dim")
+    if step.status != "done":
+        title.append(" · ").append_text(_status(step.status))
+    branch = tree.add(title if full else _cut(title))
+    if approval is not None:
+        held = Text(
+            f"held for a person: {one_line(approval.condition or approval.reason)} · ", style="yellow"
+        )
+        branch.add(held.append_text(_decision(approval)))
+    if step.why and not (approval is not None and step.why in {"approval", "approved", "in_doubt"}):
+        branch.add(_named("why", step.why, full=full))
+    if step.answer:
+        branch.add(_shown(step.answer, full=full, style="" if model else "dim"))
+
+
+def _step_figures(step: Step) -> Iterable[str]:
+    if step.usage is not None:
+        cached = f" ({step.usage.cache_read_tokens:,} cached)" if step.usage.cache_read_tokens else ""
+        yield f"{step.usage.input_tokens:,} + {step.usage.output_tokens:,} tokens{cached}"
+    if step.status in {"done", "failed"}:
+        yield seconds(step.duration_s)
+    if step.kind in _MODEL_KINDS and step.status in {"done", "failed"}:
+        yield format_usd(step.cost_nano_usd)
+    if step.attempt > 1:
+        yield f"attempt {step.attempt}"
+
+
+def _difference(difference: Difference) -> Text:
+    text = Text(f"  first difference at event {difference.seq}, {one_line(difference.field)}")
+    where = difference.step_id or difference.run_id
+    text.append(f" of {where}\n" if where else "\n")
+    text.append("  recorded  ", style="green").append(f"{one_line(difference.recorded)}\n")
+    return text.append("  replayed  ", style="red").append(one_line(difference.replayed))
+
+
+def _decision(approval: Approval) -> Text:
+    words = _DECISIONS.get(approval.status, approval.status)
+    return Text(words, style=_STYLES.get(approval.status, ""))
+
+
+def _belongs(step: Step, approval: Approval) -> bool:
+    return step.id.removeprefix("stp_") == approval.id.removeprefix("apr_")
+
+
+def _status(status: str) -> Text:
+    return Text(status, style=_STYLES.get(status, ""))
+
+
+def _id(id: str, *, whole: bool) -> Text:
+    return Text(id if whole else id[:_SHORT])
+
+
+def _named(name: str, text: str, *, full: bool) -> Text:
+    return Text(f"{name}  ", style="bold").append_text(_shown(text, full=full))
+
+
+def _shown(text: str, *, full: bool, style: str = "") -> Text:
+    return Text(clean(text), style=style) if full else _cut(Text(one_line(text), style=style))
+
+
+def _cut(text: Text) -> Text:
+    text.no_wrap = True
+    text.overflow = "ellipsis"
+    return text
+
+
+def _table(*columns: str) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0)
+    )
+    for column in columns:
+        last = column == columns[-1]
+        table.add_column(column, no_wrap=True, overflow="ellipsis" if last else "fold", ratio=None)
+    return table
+
+
+def _argument(value: object) -> str:
+    return (
+        str(value)
+        if isinstance(value, _Spelled)
+        else one_line(json.dumps(value, ensure_ascii=False, default=str))
+    )
+
+
+class _Spelled(str):
+    """A number as it was written: `79.90` stays `79.90`."""
+
+    __slots__ = ()

@@ -1,0 +1,141 @@
+"""Serves a project over HTTP in this process until SIGTERM or SIGINT: takes no more, lets what runs end, then stops."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Generator
+from typing import Final, Literal
+
+import msgspec
+import uvicorn
+from fastapi import FastAPI
+
+from cattlegrid.adapters.clock import SystemClock
+from cattlegrid.app.compose import OpenProject, open_project
+from cattlegrid.app.settings import Settings
+from cattlegrid.app.state import RunningServer, StateFolder
+from cattlegrid.core.errors import ConfigurationError
+from cattlegrid.server.bind import check_bind
+from cattlegrid.telemetry.logs import configure
+
+DRAIN_S: Final = 20.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_LAST_ANSWERS_S: Final = 5
+_BACKLOG: Final = 1_024
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """How to serve."""
+
+    settings: Settings
+    host: str = "127.0.0.1"
+    port: int
+    """0 takes a free one."""
+    log_level: Literal["info", "warning"] = "info"
+    prepare: Callable[[OpenProject], Awaitable[None]]
+    """What must be done before the first request: bundles, keys."""
+    announce: Callable[[OpenProject, str], None]
+    """Told the URL once requests are answered."""
+    front: Callable[[FastAPI], None] = lambda _: None
+    """Puts something in front of the routes."""
+
+
+def serve(serving: Serving) -> None:
+    """Serve until a signal.
+
+    Raises:
+        ConfigurationError: the address is taken or must not be, or the project is being served already.
+        CattlegridError: the project cannot be opened; see `compose.open_project`.
+    """
+    configure(clock=SystemClock(), stream=sys.stderr, level=serving.log_level)
+    state = StateFolder(serving.settings.state_folder)
+    with state.serving(), _bound(serving) as listener:
+        uvloop = uvicorn.Config("", loop="auto").get_loop_factory()
+        with asyncio.Runner(loop_factory=uvloop) as runner:
+            runner.run(_serve(serving, state, listener))
+
+
+async def _serve(serving: Serving, state: StateFolder, listener: socket.socket) -> None:
+    async with open_project(serving.settings) as project:
+        await serving.prepare(project)
+        await check_bind(serving.host, project.services.keys)
+        app = project.app
+        if not isinstance(app, FastAPI):
+            raise TypeError("the project's app is the server's")
+        serving.front(app)
+        url = _url_of(listener)
+        server = _Server(app, project, on_ready=lambda: _ready(serving, project, state, url))
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, server.stop)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            # What is left is quick and safe to cut off: a further signal ends the process at once.
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with a stop that lets runs end first, while probes are still answered.
+
+    Signals are left to us: uvicorn would end the process before the project is closed.
+    """
+
+    def __init__(self, app: FastAPI, project: OpenProject, *, on_ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                lifespan="off",
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_LAST_ANSWERS_S,
+            )
+        )
+        self._project = project
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Stop when the runs have ended; told twice, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._project.services.upkeep.drain(DRAIN_S)
+        await super().shutdown(sockets)
+
+
+def _ready(serving: Serving, project: OpenProject, state: StateFolder, url: str) -> None:
+    state.announce(RunningServer(url=url, pid=os.getpid()))
+    serving.announce(project, url)
+
+
+def _bound(serving: Serving) -> socket.socket:
+    family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
+    try:
+        return socket.create_server((serving.host, serving.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        where = f"{serving.host}:{serving.port}"
+        raise ConfigurationError(
+            f"Cannot listen at {where}: {error.strerror or error}. Choose another with --port (0 takes a free one)."
+        ) from None
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
