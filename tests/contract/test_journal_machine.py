@@ -129,7 +129,7 @@ class JournalMachine(RuleBasedStateMachine):
         known = self.streams[stream]
         current = held.writer.epoch == known.epoch and not held.writer.poisoned
         bodies = self.seal(OWNERS[stream], text)
-        new = [self.event(held, bodies) for _ in range(size)]
+        new = [self.event(held, bodies, first=not place and not held.writer.seq) for place in range(size)]
         folded = known.waiting[:1] if current and wait else []
         try:
             ticket = self.run(hand_in(held, new, bodies, [known.posted[key] for key in folded]))
@@ -289,9 +289,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.count += 1
         return self.count
 
-    def event(self, held: Held, bodies: list[BodyRow]) -> Data:
+    def event(self, held: Held, bodies: list[BodyRow], *, first: bool) -> Data:
         number = self.number()
-        if held.writer.seq == 0 and number % 2:
+        if first and number % 2:
             return opened(OWNERS[held.writer.stream])
         return CancelRequested(by=str(number), reason=bodies[0].digest if bodies else "")
 

@@ -281,11 +281,15 @@ class MemoryJournal:
         expected = (batch.epoch, batch.expected_seq, batch.expected_hash)
         if head is None or (head.epoch, head.seq, head.hash) != expected:
             raise AppendConflict("This writer is no longer the writer.", detail=f"head {batch.stream}")
+        made = set(self._entries)
         for change in batch.changes:
-            if change.create and (change.entry.kind, change.entry.id) in self._entries:
+            place = (change.entry.kind, change.entry.id)
+            if change.create and place in made:
                 raise AppendConflict("This exists already.", detail=f"entry {change.entry.kind}")
-        for id in batch.consumed:
-            if id not in self._inbox or self._inbox[id].stream != batch.stream:
+            made.add(place)
+        for place, id in enumerate(batch.consumed):
+            twice = id in batch.consumed[:place]
+            if twice or id not in self._inbox or self._inbox[id].stream != batch.stream:
                 raise AppendConflict("This was folded in already.", detail="inbox")
         if not self._all_keyed(batch.bodies):
             raise AppendConflict("This user's data has been erased.", detail="owner")

@@ -230,6 +230,13 @@ class AppendsContract:
         assert kept is not None
         assert (kept.ref, kept.digest, kept.stream) == ("run_1", "d", "ses_1")
 
+    async def test_an_entry_cannot_be_made_twice_by_one_write(self, journal: JournalUnderTest) -> None:
+        writer = await session(journal)
+        with raises(AppendConflict) as raised:
+            await writer.write(started(idempotency="key"), started(idempotency="key"), run_id="run_1")
+        assert raised.error.detail == "entry idempotency"
+        assert len(await journal.store.rows("ses_1")) == 1
+
     async def test_of_two_that_make_the_same_entry_at_once_one_wins(self, journal: JournalUnderTest) -> None:
         writers = [await session(journal, f"ses_{number}") for number in range(4)]
         tickets = [
