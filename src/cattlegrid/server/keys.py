@@ -1,0 +1,304 @@
+"""Makes, checks, lists and revokes API keys. A key is shown once; the store has the SHA-256 of its secret part.
+
+    cg_<26 characters, the id>_<43 characters, 256 random bits in base64url>
+
+A key is bound to one user, or may act for any user of its tenant (`act_as`), who is then named with every request. The
+user's name is sealed with the user's own data key, so that an erasure takes the name away and the key is worth nothing.
+Every check reads the store: a revocation counts at once, in every process.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from cattlegrid.core.errors import (
+    IntegrityError,
+    InvalidRequest,
+    LeaseHeld,
+    NotFound,
+    SessionEnded,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from cattlegrid.core.ids import Ids
+from cattlegrid.core.ports import Clock
+from cattlegrid.journal.codec import from_micros, micros
+from cattlegrid.journal.events import CONTROL_STREAM, KeyCreated, KeyRevoked, NewEvent
+from cattlegrid.journal.store import BodyRow, JournalStore
+from cattlegrid.journal.vault import Vault
+from cattlegrid.journal.writer import SessionWriter, open_stream
+
+ROLES: Final = ("user", "author", "operator", "approver", "reviewer", "security", "admin")
+"""What a key may be for. `user` talks to agents and reads what is its own; `admin` may do everything."""
+
+_KEY: Final = re.compile(r"cg_([0-9A-HJKMNP-TV-Z]{26})_([A-Za-z0-9_-]{43})")
+_SECRET_BYTES: Final = 32
+_LEASE_S: Final = 5.0
+_PATIENCE: Final = 100
+_PAUSE_S: Final = 0.05
+_INDEX: Final = "apikeys"
+_USER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key without its secret. `user` is empty for a key that acts for users, and for one whose user was erased."""
+
+    id: str
+    tenant: str
+    user: str
+    act_as: bool
+    roles: tuple[str, ...]
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key shall be: for a user, or `act_as`."""
+
+    tenant: str
+    user: str = ""
+    act_as: bool = False
+    roles: tuple[str, ...] = ("user",)
+    label: str = ""
+    """For people; never who it is for."""
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as the store keeps it, by its id."""
+
+    id: str
+    tenant: str
+    sha256: str
+    roles: tuple[str, ...]
+    created_us: int
+    act_as: bool = False
+    owner: str = ""
+    user_digest: str = ""
+    user_sealed: str = ""
+    label: str = ""
+    revoked_us: int = 0
+
+
+_record_decoder = msgspec.json.Decoder(_Record)
+_index_decoder = msgspec.json.Decoder(list[str])
+
+
+class KeyRing:
+    """The API keys of one store. `holder` names this process in the lease of the control stream."""
+
+    def __init__(
+        self,
+        store: JournalStore,
+        vault: Vault,
+        *,
+        clock: Clock,
+        ids: Ids,
+        holder: str,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._ids = ids
+        self._holder = holder
+        self._entropy = entropy
+        self._writing = asyncio.Lock()
+
+    async def create(self, new: NewKey, *, by: str = "") -> tuple[ApiKey, str]:
+        """Make a key; the key itself is the second value and is never seen again.
+
+        Args:
+            new: what it shall be.
+            by: pseudonym of who asks for it; empty for the command line on the machine itself.
+
+        Raises:
+            InvalidRequest: roles that do not exist, both or neither of a user and `act_as`, or an odd name.
+        """
+        _check(new)
+        secret = base64.urlsafe_b64encode(self._entropy(_SECRET_BYTES)).rstrip(b"=").decode()
+        record = _Record(
+            id=self._ids.key(),
+            tenant=new.tenant,
+            sha256=_sha256(secret),
+            roles=new.roles,
+            created_us=micros(self._clock.now()),
+            act_as=new.act_as,
+            label=new.label,
+        )
+        if new.user:
+            box = await self._vault.create_owner(self._vault.owner_of(new.tenant, new.user))
+            sealed = box.seal(new.user)
+            record = msgspec.structs.replace(
+                record,
+                owner=box.owner,
+                user_digest=sealed.digest,
+                user_sealed=base64.b64encode(sealed.sealed).decode(),
+            )
+        created = KeyCreated(
+            key_id=record.id, tenant=new.tenant, owner=record.owner, act_as=new.act_as, roles=new.roles, by=by
+        )
+        async with self._writing:
+            writer = await self._control()
+            try:
+                # On record before it works; an id in the index that leads nowhere is passed over.
+                await writer.append([NewEvent(created)])
+                await self._store.put_setting(_INDEX, _json([*await self._index(), record.id]))
+                await self._put(record)
+            finally:
+                await writer.release()
+        return _shown(record, new.user), f"cg_{record.id.removeprefix('key_')}_{secret}"
+
+    async def verify(self, presented: str) -> ApiKey:
+        """The key that a caller has shown. Reads the store every time; compares in constant time.
+
+        Raises:
+            Unauthenticated: malformed, unknown, wrong, revoked, or of a user who was erased.
+        """
+        parts = _KEY.fullmatch(presented)
+        record = await self._get(f"key_{parts[1]}") if parts else None
+        shown = _sha256(parts[2] if parts else presented)
+        known = record.sha256 if record is not None else _sha256("")
+        if not hmac.compare_digest(shown, known) or record is None or record.revoked_us:
+            raise Unauthenticated("This API key is not valid.")
+        user = await self._user(record)
+        if not user and not record.act_as:
+            raise Unauthenticated("This API key is not valid.", detail="its user was erased")
+        return _shown(record, user)
+
+    async def revoke(self, key_id: str, *, tenant: str, by: str = "") -> ApiKey:
+        """Make a key worthless, at once and everywhere. Without effect on one that is revoked already.
+
+        Raises:
+            NotFound: the tenant has no such key.
+        """
+        record = await self._get(key_id)
+        if record is None or record.tenant != tenant:
+            raise NotFound("There is no key with this id.")
+        if not record.revoked_us:
+            record = await self._revoke(record, by)
+        return _shown(record, await self._user(record))
+
+    async def list_keys(self, tenant: str) -> Sequence[ApiKey]:
+        """All keys of a tenant, newest first."""
+        return [
+            _shown(record, await self._user(record))
+            for record in await self._all()
+            if record.tenant == tenant
+        ]
+
+    async def revoke_user(self, tenant: str, user: str, *, by: str = "") -> int:
+        """Revoke every key of a user; how many there were."""
+        owner = self._vault.owner_of(tenant, user)
+        theirs = [record for record in await self._all() if record.owner == owner and not record.revoked_us]
+        for record in theirs:
+            await self._revoke(record, by)
+        return len(theirs)
+
+    async def has_any(self) -> bool:
+        """Whether anybody at all can authenticate."""
+        return any(not record.revoked_us for record in await self._all())
+
+    def pseudonym(self, tenant: str, user: str) -> str:
+        """How a person is named in records."""
+        return self._vault.owner_of(tenant, user)
+
+    async def _revoke(self, record: _Record, by: str) -> _Record:
+        gone = msgspec.structs.replace(record, revoked_us=micros(self._clock.now()))
+        await self._put(gone)
+        async with self._writing:
+            writer = await self._control()
+            try:
+                await writer.append([NewEvent(KeyRevoked(key_id=record.id, by=by))])
+            finally:
+                await writer.release()
+        return gone
+
+    async def _control(self) -> SessionWriter:
+        """The writer of the control stream; others hold it for moments only."""
+        for _ in range(_PATIENCE):
+            try:
+                writer, _events = await open_stream(
+                    self._store, CONTROL_STREAM, holder=self._holder, lease_s=_LEASE_S, clock=self._clock
+                )
+            except LeaseHeld:
+                await self._clock.sleep(_PAUSE_S)
+            else:
+                return writer
+        raise StoreUnavailable("The control stream is busy.", retry_after_s=1.0)
+
+    async def _all(self) -> list[_Record]:
+        found = [await self._get(id) for id in reversed(await self._index())]
+        return [record for record in found if record is not None]
+
+    async def _index(self) -> list[str]:
+        text = await self._store.setting(_INDEX)
+        return _index_decoder.decode(text) if text else []
+
+    async def _get(self, key_id: str) -> _Record | None:
+        text = await self._store.setting(f"apikey:{key_id}")
+        return _record_decoder.decode(text) if text else None
+
+    async def _put(self, record: _Record) -> None:
+        await self._store.put_setting(f"apikey:{record.id}", _json(record))
+
+    async def _user(self, record: _Record) -> str:
+        """The name of the user that a key is bound to; empty when there is none, or when they were erased."""
+        if not record.owner:
+            return ""
+        sealed = base64.b64decode(record.user_sealed)
+        try:
+            box = await self._vault.open_owner(record.owner)
+            return box.open(BodyRow(owner=record.owner, digest=record.user_digest, sealed=sealed)).decode()
+        except (SessionEnded, IntegrityError):
+            # A user who came back after an erasure has another data key; the old name stays sealed.
+            return ""
+
+
+def check_user(name: str) -> str:
+    """A user's name as it may stand in a key or a header. Raises InvalidRequest."""
+    if not _USER.fullmatch(name) or name != name.strip():
+        raise InvalidRequest("A user's name has 1 to 200 characters, none of them a control character.")
+    return name
+
+
+def _check(new: NewKey) -> None:
+    unknown = sorted(set(new.roles) - set(ROLES))
+    if unknown or not new.roles:
+        raise InvalidRequest(f"A key needs roles out of: {', '.join(ROLES)}.")
+    if bool(new.user) == new.act_as:
+        raise InvalidRequest("A key is either for one user, or acts for users.")
+    if new.act_as and set(new.roles) != {"user"}:
+        # Its holder could be two people at once: the one who asks and the one who approves.
+        raise InvalidRequest("A key that acts for users has the role `user` only.")
+    if new.user:
+        check_user(new.user)
+
+
+def _shown(record: _Record, user: str) -> ApiKey:
+    return ApiKey(
+        id=record.id,
+        tenant=record.tenant,
+        user=user,
+        act_as=record.act_as,
+        roles=record.roles,
+        label=record.label,
+        created_at=from_micros(record.created_us),
+        revoked_at=from_micros(record.revoked_us) if record.revoked_us else None,
+    )
+
+
+def _sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _json(value: _Record | Iterable[str]) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,372 @@
+"""The bodies of requests and answers as pydantic models: what is accepted, and what the OpenAPI document says.
+
+Requests are strict: unknown fields are refused and nothing is coerced. Answers are encoded by `views` straight from the
+values of the runtime; the models here describe them, and tests hold both together.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Features = Annotated[
+    list[Name],
+    Field(
+        max_length=16,
+        description="Tags of the run, out of those that the agent declares; others are left out.",
+        examples=[["refunds"]],
+    ),
+]
+Role = Literal["user", "author", "operator", "approver", "reviewer", "security", "admin"]
+RunStatus = Literal[
+    "queued", "running", "held", "completed", "partial", "denied", "failed", "cancelled", "erased"
+]
+SessionStatus = Literal["open", "completed", "escalated", "abandoned", "failed", "erased"]
+ApprovalStatus = Literal["pending", "in_doubt", "approve", "reject", "modify", "done", "expired", "void"]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class NewSession(_In):
+    """A session with an agent, without a run yet."""
+
+    agent: Name = Field(description="The agent's name.", examples=["support"])
+
+
+class _Input(_In):
+    input: str = Field(
+        min_length=1,
+        description="What the user says. Control characters are dropped; the agent's limit of bytes applies.",
+        examples=["Order 17 came broken, I want my 79.90 back"],
+    )
+    features: Features = []
+    on_busy: Literal["queue", "reject", "interrupt"] = Field(
+        default="queue",
+        description="When another run of the session is open: wait for it, be refused with 409, or end it.",
+    )
+
+
+class NextRun(_Input):
+    """A request in a session that exists."""
+
+
+class NewRun(_Input):
+    """A request that opens a session of its own."""
+
+    agent: Name = Field(description="The agent's name.", examples=["support"])
+
+
+class NewFeedback(_In):
+    """What a user thought of a run; at least one of the three."""
+
+    thumb: Literal["up", "down"] | None = Field(default=None, description="The short form.")
+    score: float | None = Field(
+        default=None, ge=0, le=1, strict=False, description="From 0, bad, to 1, good."
+    )
+    text: str = Field(default="", max_length=4_000, description="In words.", examples=["Quick and friendly."])
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "NewFeedback":
+        if self.thumb is None and self.score is None and not self.text:
+            raise ValueError("give a thumb, a score or a text")
+        return self
+
+
+class NewDecision(_In):
+    """A decision on a held call."""
+
+    decision: Literal["approve", "reject", "modify", "done"] = Field(
+        description="`modify` approves with other arguments; `done` says that a call in doubt did happen."
+    )
+    note: str = Field(default="", max_length=2_000, description="For the record.", examples=["photo seen"])
+    arguments: dict[str, JsonValue] | None = Field(
+        default=None, description="With `modify`: all arguments of the call.", examples=[{"amount": 40.0}]
+    )
+
+    @model_validator(mode="after")
+    def _arguments_fit(self) -> "NewDecision":
+        if (self.arguments is not None) != (self.decision == "modify"):
+            raise ValueError("arguments belong to `modify`, and to nothing else")
+        return self
+
+
+class ReplayRequest(_In):
+    """Which session to replay."""
+
+    session_id: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        description="The session's id.", examples=["ses_01KF3Q1V9Q4Z8M2N6T7R5W3XYC"]
+    )
+
+
+class EraseRequest(_In):
+    """Whom to erase."""
+
+    user: str = Field(
+        min_length=1, max_length=200, description="The user's name.", examples=["kim@example.com"]
+    )
+
+
+class NewApiKey(_In):
+    """A key to be made: for one user, or one that acts for users."""
+
+    user: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Whose key it is.",
+        examples=["kim@example.com"],
+    )
+    act_as: bool = Field(
+        default=False, description="The key names its user with every request, in `X-Cattlegrid-User`."
+    )
+    roles: list[Role] = Field(
+        default=["user"], min_length=1, max_length=7, description="What the key may be used for."
+    )
+    label: str = Field(
+        default="", max_length=60, description="What the key is for; no person's name.", examples=["web shop"]
+    )
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Problem(_Out):
+    """What went wrong."""
+
+    code: str = Field(description="A stable word for programs.", examples=["not_found"])
+    message: str = Field(description="A sentence for people.", examples=["There is no session with this id."])
+    correlation_id: str = Field(
+        description="Names this request in the logs.", examples=["cor_01KF3Q1V9Q4Z8M2N6T7R5W3XYC"]
+    )
+
+
+class Refusal(_Out):
+    """The one shape of every error."""
+
+    error: Problem
+
+
+class Session(_Out):
+    """A user's conversation with an agent."""
+
+    id: str
+    agent: str
+    bundle: str = Field(description="The version it is pinned to.", examples=["support#17 (3f9c2ab1)"])
+    status: SessionStatus = Field(description="`open`, or how it ended.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class Sessions(_Out):
+    """A page of sessions, newest first."""
+
+    items: list[Session]
+    next: str | None = Field(description="Give it as `before` for the next page; null on the last one.")
+
+
+class Tokens(_Out):
+    """Tokens of all model calls. Input counts cached tokens too, output counts reasoning tokens too."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    estimated: bool = Field(
+        description="True when a provider reported nothing: the numbers are an upper bound."
+    )
+
+
+class Approval(_Out):
+    """A held call."""
+
+    id: str
+    session_id: str
+    run_id: str
+    agent: str
+    status: ApprovalStatus
+    reason: Literal["approval", "in_doubt"] = Field(
+        description="`in_doubt`: nobody knows whether the call took effect."
+    )
+    tool: str
+    user: str
+    requested_at: datetime
+    expires_at: datetime | None
+    arguments: JsonValue = Field(description="The exact arguments; null for those who do not decide.")
+    condition: str | None = Field(
+        description="The line that asks for a person; null for those who do not decide."
+    )
+
+
+class Approvals(_Out):
+    """A page of held calls, newest first."""
+
+    items: list[Approval]
+    next: str | None
+
+
+class Step(_Out):
+    """One outbound call."""
+
+    id: str
+    kind: Literal["chat", "summary", "execute_tool", "undo", "reconcile"]
+    name: str = Field(description="The model or the tool.")
+    status: Literal["running", "held", "done", "failed", "refused"]
+    attempt: int
+    started_at: datetime | None
+    duration_s: float
+    cost_nano_usd: int
+    cost_usd: str
+    usage: Tokens | None
+    given: str = Field(description="Arguments of a tool, as JSON text.")
+    answer: str
+    why: str = Field(description="The error's code, the guard's reason, or who settled it.")
+
+
+class Run(_Out):
+    """One request and what came of it."""
+
+    id: str
+    session_id: str
+    agent: str
+    bundle: str
+    status: RunStatus
+    reason: str
+    input: str
+    output: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    active_s: float = Field(description="Without the time on hold.")
+    model_calls: int
+    tool_calls: int
+    usage: Tokens
+    cost_nano_usd: int = Field(description="In billionths of a US dollar.", examples=[3_100_000])
+    cost_usd: str = Field(description="The same, in US dollars.", examples=["0.0031"])
+    approvals: list[Approval]
+    steps: list[Step] | None = Field(
+        description="For operators and approvers, where one run is shown; else null."
+    )
+
+
+class Runs(_Out):
+    """A page of runs, newest first."""
+
+    items: list[Run]
+    next: str | None
+
+
+class Version(_Out):
+    """One version of an agent."""
+
+    agent: str
+    number: int
+    digest: str
+    name: str = Field(examples=["support#17 (3f9c2ab1)"])
+    commit: str = Field(description="The commit it was built from; empty when there is none.")
+    dirty: bool = Field(description="Whether files differed from that commit.")
+
+
+class Versions(_Out):
+    """All versions of an agent, oldest first."""
+
+    items: list[Version]
+
+
+class Agent(_Out):
+    """An agent and the version that new sessions get."""
+
+    name: str
+    current: Version
+
+
+class Agents(_Out):
+    """The agents that can be talked to."""
+
+    items: list[Agent]
+
+
+class Difference(_Out):
+    """Where a replay and the record first part. Texts are shortened."""
+
+    seq: int
+    run_id: str
+    step_id: str
+    field: str
+    recorded: str
+    replayed: str
+
+
+class Replay(_Out):
+    """The result of an exact replay."""
+
+    session_id: str
+    bundle: str
+    identical: bool
+    steps: int = Field(description="Steps found identical.")
+    steps_total: int
+    difference: Difference | None
+
+
+class Erased(_Out):
+    """What an erasure found."""
+
+    sessions: int
+    keys: int = Field(description="API keys that were revoked with it.")
+
+
+class ApiKey(_Out):
+    """A key without its secret."""
+
+    id: str
+    tenant: str
+    user: str
+    act_as: bool
+    roles: list[Role]
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class ApiKeys(_Out):
+    """All keys of the tenant, newest first."""
+
+    items: list[ApiKey]
+
+
+class CreatedKey(ApiKey):
+    """A new key, with its secret: shown this once."""
+
+    key: str = Field(examples=["cg_<id>_<secret>"])
+
+
+class Alive(_Out):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(_Out):
+    """Whether runs are taken."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str] = Field(description="Why not.", examples=[["The journal cannot be written to."]])
+
+
+class Info(_Out):
+    """What runs here."""
+
+    name: Literal["cattlegrid"]
+    version: str
+    environment: str
+    started_at: datetime
+    agents: list[Version]
