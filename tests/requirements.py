@@ -271,7 +271,6 @@ PENDING: Final = frozenset[str](
     {
         "newcomer:demo-acts", "newcomer:demo-kill", "newcomer:demo-why", "newcomer:demo-json",
         "newcomer:demo-fails", "newcomer:own-agent", "newcomer:scripted-or-real",
-        "bundle:lint",
         "journal:streams", "journal:closed-union", "journal:upcasters", "journal:bodies", "journal:keys",
         "journal:keyed-digests", "journal:deltas", "journal:writer", "journal:inbox", "journal:lease",
         "journal:compare-and-set", "journal:group-commit", "journal:barrier", "journal:poisoned",

@@ -75,7 +75,7 @@ def unpack(archive: bytes) -> BuiltBundle:
         manifest = members.pop(MANIFEST)
     except KeyError as error:
         raise _refused(str(error.args[0]), "It is missing") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _refused(ABOUT, f"It cannot be read: {error}") from error
     if about.format != FORMAT:
         raise _refused(

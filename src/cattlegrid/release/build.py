@@ -13,7 +13,7 @@ import msgspec
 
 from cattlegrid.core.bundle import Bundle, ContextPolicy, Limits, ModelTier, OutcomeRule, Tool
 from cattlegrid.core.errors import BundleInvalid, Problem
-from cattlegrid.release.files import AGENT_FILE, PROJECT_FILE, AgentFile
+from cattlegrid.release.files import AGENT_FILE, DEFAULT_TIER, PROJECT_FILE, AgentFile
 from cattlegrid.release.findings import Findings
 from cattlegrid.release.git import Provenance, provenance
 from cattlegrid.release.loader import CodeBroken, load_code, unload_code
@@ -22,7 +22,7 @@ from cattlegrid.release.policy import PolicyCheck
 from cattlegrid.release.project import Project
 from cattlegrid.release.sources import belongs, read_sources, write_sources
 from cattlegrid.release.toolset import read_tools
-from cattlegrid.release.validation import choose, validate
+from cattlegrid.release.validation import choose, readable_part, validate
 from cattlegrid.release.yaml_lines import Document, read_yaml
 
 PROMPT_FILE: Final = "prompts/system.md"
@@ -31,6 +31,12 @@ LOCK_FILES: Final = ("requirements.lock", "requirements.txt", "uv.lock", "pylock
 
 _BYTES_PER_TOKEN: Final = 3
 _NEUTRAL_PACKAGE: Final = "agent"
+_UNKNOWN_MODEL: Final = "0-stands-for-a-model-that-cannot-be-read"
+_PLACEHOLDERS: Final[dict[str, object]] = {
+    "name": "unknown",
+    "description": "unknown",
+    "models": {DEFAULT_TIER: _UNKNOWN_MODEL},
+}
 
 
 class BuiltBundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +87,10 @@ def examine(folder: Path, *, root: Path, project: Project | None) -> Examined:
     document = read_yaml(files[AGENT_FILE], file=AGENT_FILE) if AGENT_FILE in files else None
     agent = _read_agent(document, folder.name, findings)
     prompt = _read_prompt(files, findings)
-    tiers = _tiers(agent, document, project, findings) if agent and document and project else None
-    tools = _examine_code(files, agent, document, findings)
+    # What can be read of a file with mistakes is looked at too, so that everything is told at once.
+    lines = agent or (readable_part(AgentFile, document, placeholders=_PLACEHOLDERS) if document else None)
+    tiers = _tiers(lines, document, project, findings) if lines and document and project else None
+    tools = _examine_code(files, lines, document, findings)
     built = None
     if agent and tiers and project and prompt is not None and not findings.problems:
         bundle = _bundle(
@@ -143,7 +151,7 @@ def _tiers(
 ) -> dict[str, ModelTier] | None:
     models = project.file.models
     for tier, name in agent.models.items():
-        if name not in models:
+        if name not in models and name != _UNKNOWN_MODEL:
             message = f"There is no model `{name}` in `{PROJECT_FILE}`"
             fix = choose(name, models, otherwise=f"Add it to `{PROJECT_FILE}`")
             findings.wrong(AGENT_FILE, document.line_of(("models", tier)), message, fix, key=f"models.{tier}")

@@ -39,5 +39,5 @@ def read_manifest(manifest: bytes, *, digest: str) -> Bundle:
     try:
         fields = msgspec.json.decode(manifest, type=dict[str, object])
         return msgspec.convert({**fields, "digest": digest}, Bundle)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise IntegrityError("A bundle cannot be read.", detail=str(error)) from error

@@ -6,7 +6,7 @@ Every error of a document is reported, not only the first one.
 import difflib
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -64,6 +64,24 @@ def validate(model: type[M], document: Document) -> tuple[M | None, tuple[Proble
         details = error.errors(include_url=False)
         return None, (*document.problems, *(_problem(model, document, detail) for detail in details))
     return (None if document.problems else found), document.problems
+
+
+def readable_part(model: type[M], document: Document, *, placeholders: Mapping[str, object]) -> M | None:
+    """What can be read of a document that has problems: its valid keys, placeholders for what is required.
+
+    None when the document is no mapping.
+    """
+    if not isinstance(document.data, dict):
+        return None
+    data = cast("dict[str, object]", document.data)
+    kept = dict(placeholders)
+    for key, value in data.items():
+        try:
+            model.model_validate({**placeholders, key: value})
+        except ValidationError:
+            continue
+        kept[key] = value
+    return model.model_validate(kept)
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:

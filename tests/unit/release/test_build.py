@@ -163,9 +163,9 @@ def test_a_changed_manifest_does_not_verify(tmp_path: Path) -> None:
     found = built(tmp_path)
     with pytest.raises(IntegrityError, match="does not verify"):
         read_manifest(found.manifest.replace(b"> 50", b"> 51"), digest=found.bundle.digest)
-    other = b'{"agent": 1}'
-    with pytest.raises(IntegrityError, match="cannot be read"):
-        read_manifest(other, digest=sha256_hex(other))
+    for other in (b'{"agent": 1}', b"[]", b"", b'{"agent": "\xff"}'):
+        with pytest.raises(IntegrityError, match="cannot be read"):
+            read_manifest(other, digest=sha256_hex(other))
 
 
 @pytest.mark.requirement("input:prompt")

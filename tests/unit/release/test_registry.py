@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cattlegrid.core.bundle import BundleVersion
 from cattlegrid.core.errors import BundleInvalid, IntegrityError, LeaseHeld, NotFound
@@ -268,6 +270,27 @@ def test_an_archive_with_a_link_or_cut_short_is_refused(archive: bytes) -> None:
         tar.addfile(entry)
     with pytest.raises(BundleInvalid, match="It is no plain file"):
         unpack(linked.getvalue())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuiltBundle, bytes]:
+    found = built(tmp_path_factory.mktemp("whole"))
+    version = BundleVersion(agent="shop", number=1, digest=found.bundle.digest)
+    return found, pack(version, manifest=found.manifest, files=found.files)
+
+
+@given(data=st.data())
+def test_a_changed_byte_is_refused_or_changes_nothing_of_the_bundle(
+    whole: tuple[BuiltBundle, bytes], data: st.DataObject
+) -> None:
+    found, archive = whole
+    place = data.draw(st.integers(0, len(archive) - 1))
+    value = data.draw(st.integers(0, 255))
+    try:
+        got = unpack(archive[:place] + bytes([value]) + archive[place + 1 :])
+    except BundleInvalid:
+        return
+    assert (got.bundle, got.manifest, got.files) == (found.bundle, found.manifest, found.files)
 
 
 async def test_files_that_do_not_verify_are_not_written(shelf: Shelf, tmp_path: Path) -> None:

@@ -201,12 +201,17 @@ def test_what_cannot_be_a_tool_is_said_with_its_place(tmp_path: Path, code: str,
 
 def test_every_mistake_of_every_file_is_said_at_once(tmp_path: Path) -> None:
     files = tools_with('@tool()\ndef f(a) -> None: ...\n@tool()\ndef g(b) -> None:\n    """Do."""')
-    files["agent.yaml"] = f"{AGENT}\nlimits: {{run_z: 1}}\n"
+    wrong = AGENT.replace("name: shop", "name: 5").replace("default: small", "default: smal")
+    files["agent.yaml"] = f"{wrong}\nlimits: {{run_z: 1}}\ndeny: {{g: always, f: b >}}\n"
     files["prompts/system.md"] = None
     assert [
         (p.file.rpartition("/")[2], p.key, p.message[:30]) for p in examined(tmp_path, files).problems
     ] == [
+        ("agent.yaml", "name", "`5` is not text"),
+        ("agent.yaml", "models.default", "There is no model `smal` in `c"),
+        ("agent.yaml", "approve.refund", "There is no tool `refund`"),
         ("agent.yaml", "limits.run_z", "There is no key `run_z` here"),
+        ("agent.yaml", "deny.f", "`b >` is not a condition; writ"),
         ("system.md", "", "The system prompt is missing"),
         ("tools.py", "f", "The tool has no docstring, so "),
         ("tools.py", "f", "The parameter `a` has no type"),
