@@ -74,8 +74,8 @@ async def verify(
         if not page:
             break
         for found in page:
-            if found.position <= last:
-                check.see(found.row)
+            look = check.see if found.position <= last else check.note_retirement
+            look(found.row)
         position = page[-1].position
         if progress is not None:
             progress(check.events)
