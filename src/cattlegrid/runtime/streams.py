@@ -104,37 +104,55 @@ class RunStream:
     def __init__(self, on_idle: Callable[[], object] = lambda: None) -> None:
         self._items: list[StreamItem] = []
         self._last: Place = START
+        self._speaking = ""
         self._closed = False
         self._news = asyncio.Event()
         self._watchers = 0
         self._on_idle = on_idle
+        self._begun: set[str] = set()
+        self._early: list[tuple[str, ModelDelta]] = []
+        self.fed = False
+        """Whether a runner of this process tells what happens; if not, watchers recall what is recorded."""
 
     @property
     def closed(self) -> bool:
         return self._closed
 
-    @property
-    def told(self) -> bool:
-        """Whether anything has been told here; if not, what is recorded of the run must be recalled first."""
-        return self._last != START
-
     def record(self, item: StreamItem) -> None:
-        """Tell of a recorded event; pieces of text before the last one are told no more to those who come later."""
+        """Tell of a recorded event, unless it was told before."""
         if item.place <= self._last and item.place[0] <= self._last[0]:
             return
-        # The newest pieces stay until the next event: those who watch have not had their turn yet.
-        kept = self._last[0]
-        self._items = [known for known in self._items if known.place[1] == 0 or known.place[0] == kept]
         self._tell(item)
+        if item.type == "step.started":
+            self._begun.add(str(item.data.get("step_id", "")))
+            early, self._early = self._early, []
+            for step_id, delta in early:
+                self.provisional(delta, step_id)
 
     def provisional(self, delta: ModelDelta, step_id: str) -> None:
-        """Tell of a piece of the answer, or that the pieces of this step so far are void."""
+        """Tell of a piece of the answer, or that the pieces of this step so far are void.
+
+        Pieces of the steps before it are told no more to those who come later.
+        """
+        if self.fed and step_id not in self._begun:
+            # The model is faster than the disk: the step itself is told of once it is durable.
+            self._early.append((step_id, delta))
+            return
+        if step_id != self._speaking:
+            self._speaking = step_id
+            self._items = [item for item in self._items if item.place[1] == 0]
         seq, count = self._last
         type_ = "message.delta" if isinstance(delta, TextDelta) else "message.reset"
         data: dict[str, object] = {"step_id": step_id}
         if isinstance(delta, TextDelta):
             data["text"] = delta.text
         self._tell(StreamItem(place=(seq, count + 1), type=type_, data=data))
+
+    def leave(self) -> None:
+        """Nobody in this process tells of the run any more, for now."""
+        self.fed = False
+        self._early.clear()
+        self._rest()
 
     def close(self) -> None:
         """Nothing more will come."""
@@ -168,7 +186,7 @@ class RunStream:
         return self._items[bisect_right(self._items, place, key=lambda item: item.place) :]
 
     def _rest(self) -> None:
-        if not self._watchers and (self._closed or not self.told):
+        if not self._watchers and (self._closed or not self.fed):
             self._on_idle()
 
     def _tell(self, item: StreamItem) -> None:
@@ -196,6 +214,18 @@ class Streams:
         if stream is None:
             stream = self._open[run_id] = RunStream(partial(self._open.pop, run_id, None))
         return stream
+
+    def fed(self, run_id: str) -> RunStream:
+        """The stream of a run for the runner that tells what happens in it."""
+        stream = self.of(run_id)
+        stream.fed = True
+        return stream
+
+    def leave(self, run_id: str) -> None:
+        """The runner of a run is gone, and may come back, here or elsewhere."""
+        stream = self._open.get(run_id)
+        if stream is not None:
+            stream.leave()
 
     def recall(self, run_id: str, recorded: Iterable[ev.Event]) -> None:
         """Tell what is recorded of a run, as far as it is not told yet."""

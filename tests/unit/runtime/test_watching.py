@@ -63,18 +63,17 @@ async def test_a_watcher_that_comes_back_is_told_only_what_is_new() -> None:
         assert await seen(world, run.id, item.place) == everything[place + 1 :]
 
 
-async def test_pieces_of_the_answer_stay_until_the_event_after_the_next() -> None:
+async def test_pieces_of_an_answer_are_told_until_another_step_speaks() -> None:
     stream = RunStream()
     stream.record(StreamItem(place=(1, 0), type="run.started", data={}))
-    stream.provisional(TextDelta("Hel"), "stp")
-    stream.provisional(TextDelta("lo"), "stp")
+    stream.provisional(TextDelta("Hel"), "first")
+    stream.provisional(TextDelta("lo"), "first")
     stream.record(StreamItem(place=(2, 0), type="step.finished", data={}))
     watcher = stream.follow()
-    told = [await anext(watcher) for _ in range(4)]
-    assert [item.place for item in told] == [(1, 0), (1, 1), (1, 2), (2, 0)]
-    stream.record(StreamItem(place=(3, 0), type="run.finished", data={}))
+    assert [(await anext(watcher)).place for _ in range(4)] == [(1, 0), (1, 1), (1, 2), (2, 0)]
+    stream.provisional(TextDelta("Bye"), "second")
     late = stream.follow()
-    assert [(await anext(late)).place for _ in range(3)] == [(1, 0), (2, 0), (3, 0)]
+    assert [(await anext(late)).place for _ in range(3)] == [(1, 0), (2, 0), (2, 1)]
 
 
 async def test_ended_runs_leave_no_stream_behind_whether_watched_or_not() -> None:
