@@ -75,10 +75,8 @@ class Engine:
         entry = await self.reader.entry("run", run_id, principal)
         stream = self._sessions.streams.of(run_id)
         with stream.watched():
-            if not stream.told:
-                recorded = await self.reader.events(entry.stream)
-                if not stream.told:  # no runner has taken the session in the meantime, and told it all
-                    self._sessions.streams.recall(run_id, recorded)
+            if not stream.fed:
+                self._sessions.streams.recall(run_id, await self.reader.events(entry.stream))
             async for item in stream.follow(after):
                 yield item
 
@@ -219,6 +217,14 @@ class Engine:
     async def let_go(self, session_id: str) -> None:
         """Give the lease of an idle session back."""
         await self._sessions.let_go(session_id)
+
+    async def catch_up(self) -> None:
+        """Tell watchers what is recorded of runs that go on in another process."""
+        for run_id in self._sessions.streams.run_ids:
+            entry = await self._store.entry("run", run_id)
+            if entry is None or entry.status == "held" or entry.stream in self._sessions.runners:
+                continue
+            self._sessions.streams.recall(run_id, await self.reader.events(entry.stream))
 
     def begin_draining(self) -> None:
         """Take no new requests."""

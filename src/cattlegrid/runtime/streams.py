@@ -208,6 +208,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs that somebody watches or that are told here."""
+        return tuple(self._open)
+
     def of(self, run_id: str) -> RunStream:
         """The stream of a run, made when there is none."""
         stream = self._open.get(run_id)

@@ -49,6 +49,7 @@ class Upkeep:
         """Have every round made at its own pace."""
         jobs.every(self._settings.lease_s / 3, "leases", self.renew_leases)
         jobs.every(0.5, "inboxes", self.attend_inboxes)
+        jobs.every(0.5, "watchers", self._engine.catch_up)
         jobs.every(1.0, "recovery", self.recover)
         jobs.every(5.0, "approvals", self.expire_approvals)
         jobs.every(15.0, "sessions", self.close_idle_sessions)
