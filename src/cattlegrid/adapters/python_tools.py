@@ -17,7 +17,6 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
 
 from cattlegrid.adapters.tool_threads import Returned, ToolThreads
 from cattlegrid.core.bundle import Bundle
@@ -34,6 +33,8 @@ SNAPSHOT_TIMEOUT_S: Final = 10.0
 
 _KEPT_BUNDLES: Final = 64
 _MAX_DETAIL_CHARS: Final = 16_000
+_ANYTHING: Final[TypeAdapter[object]] = TypeAdapter(object)
+"""Writes values by what they are and not by what was declared."""
 _HERE: Final = Path(__file__).parent
 
 
@@ -213,8 +214,8 @@ def _as_json(name: str, value: object) -> str:
             "The tool returned no result.", detail=f"{name} returned a coroutine; declare it `async def`"
         )
     try:
-        return to_json(value, by_alias=True).decode()
-    except (PydanticSerializationError, ValueError) as error:
+        return _ANYTHING.dump_json(value, by_alias=True).decode()
+    except (ValueError, TypeError, RecursionError) as error:
         message = "The tool returned something that cannot be written as JSON."
         raise _Unwritable(message, detail=f"{name}: {error}") from error
 

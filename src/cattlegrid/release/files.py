@@ -18,7 +18,6 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
 
 from cattlegrid.core.bundle import ContextPolicy, Limits, OutcomeRule
 from cattlegrid.core.messages import ModelParams
@@ -40,14 +39,14 @@ def _exactly_a_number(value: object) -> object:
 
 def _has_default(models: dict[str, str]) -> dict[str, str]:
     if DEFAULT_TIER not in models:
-        raise PydanticCustomError("refused", "The tier `default` is missing", {"fix": "Add `default: small`"})
+        raise ValueError("The tier `default` is missing | Add `default: small`")
     return models
 
 
 def _not_empty(models: "dict[str, ModelFile]") -> "dict[str, ModelFile]":
     if not models:
         fix = "Add `small: {provider: openai, model: gpt-4.1-mini}`"
-        raise PydanticCustomError("refused", "At least one model is needed", {"fix": fix})
+        raise ValueError(f"At least one model is needed | {fix}")
     return models
 
 

@@ -10,10 +10,9 @@ from typing import Any, Final, cast
 
 import jsonschema_rs
 import msgspec
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import PydanticSerializationError, ValidationError, core_schema
 
 from cattlegrid.release.docstrings import Docstring
 from cattlegrid.release.signature import MISSING, Parameter, Signature
@@ -103,31 +102,28 @@ def secret_parameters(signature: Signature) -> Iterator[str]:
 
 
 class _Closed(GenerateJsonSchema):
-    """Schemas without titles, which nobody reads, and with no room for undeclared keys."""
+    """Schemas without titles, which nobody reads, and with no room for undeclared keys.
+
+    What is handed in are pydantic's own descriptions of types, plain dictionaries, here only handed on.
+    """
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False
 
-    def field_is_required(
-        self,
-        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
-        total: bool,  # noqa: FBT001 - pydantic's signature
-    ) -> bool:
-        if self.mode == "serialization" and field["type"] != "typed-dict-field":
-            return field.get("serialization_exclude_if") is None
-        return super().field_is_required(field, total)
+    def field_is_required(self, field: object, total: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+        described = cast("Mapping[str, object]", field)
+        if self.mode == "serialization" and described["type"] != "typed-dict-field":
+            return described.get("serialization_exclude_if") is None
+        return super().field_is_required(cast(Any, field), total)
 
-    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        return _close(super().dataclass_schema(schema))
+    def dataclass_schema(self, schema: object) -> JsonSchemaValue:
+        return _close(super().dataclass_schema(cast(Any, schema)))
 
-    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
-        return _close(super().typed_dict_schema(schema))
+    def typed_dict_schema(self, schema: object) -> JsonSchemaValue:
+        return _close(super().typed_dict_schema(cast(Any, schema)))
 
-    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return _close(super().model_schema(schema))
-
-    def enum_schema(self, schema: core_schema.EnumSchema) -> JsonSchemaValue:
-        return _close(super().enum_schema(schema))
+    def model_schema(self, schema: object) -> JsonSchemaValue:
+        return _close(super().model_schema(cast(Any, schema)))
 
 
 def _close(schema: JsonSchemaValue) -> JsonSchemaValue:
@@ -153,7 +149,7 @@ def _default(parameter: Parameter, found: TypeAdapter[Any]) -> object:
     try:
         found.validate_python(parameter.default)
         return found.dump_python(parameter.default, mode="json", warnings="none")
-    except (ValidationError, PydanticSerializationError) as error:
+    except (ValidationError, ValueError) as error:
         message = f"`{parameter.name}`: its default {parameter.default!r:.60} is not of its type"
         raise NoSchema(message, "Change the default, or add its type to the annotation") from error
 

@@ -9,10 +9,12 @@ from types import UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from cattlegrid.core.errors import Problem
 from cattlegrid.release.yaml_lines import Document, KeyPath, dotted
+
+FIX: Final = " | "
+"""In the text of a ValueError that a validator raises, stands between what is wrong and what to do."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -99,7 +101,7 @@ def choose(word: str, words: Iterable[str], *, otherwise: str) -> str:
     return f"Choose one of {', '.join(f'`{name}`' for name in known)}" if known else otherwise
 
 
-def _problem(model: type[BaseModel], document: Document, detail: ErrorDetails) -> Problem:
+def _problem(model: type[BaseModel], document: Document, detail: Mapping[str, Any]) -> Problem:
     path: KeyPath = tuple(part for part in detail["loc"] if part != "[key]")
     message, fix = _explain(model, path, detail)
     return Problem(
@@ -107,7 +109,7 @@ def _problem(model: type[BaseModel], document: Document, detail: ErrorDetails) -
     )
 
 
-def _explain(model: type[BaseModel], path: KeyPath, detail: ErrorDetails) -> tuple[str, str]:
+def _explain(model: type[BaseModel], path: KeyPath, detail: Mapping[str, Any]) -> tuple[str, str]:
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     name = str(path[-1]) if path else ""
     match kind:
@@ -116,8 +118,9 @@ def _explain(model: type[BaseModel], path: KeyPath, detail: ErrorDetails) -> tup
             return f"There is no key `{name}` here", choose(name, known, otherwise="Remove it")
         case "missing":
             return f"The key `{name}` is missing", f"Add `{_EXAMPLES.get(name, f'{name}: ...')}`"
-        case "refused":
-            return detail["msg"], str(context["fix"])
+        case "value_error":
+            what, _, fix = str(context["error"]).partition(FIX)
+            return what, fix
         case _:
             return _explain_value(kind, path, given, context)
 
