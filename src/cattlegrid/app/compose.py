@@ -7,7 +7,7 @@
 Each is a context that leaves nothing running and nothing unsaved behind.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 from pathlib import Path
@@ -17,20 +17,20 @@ from typing import Final
 import msgspec
 
 from cattlegrid.adapters.clock import SystemClock
-from cattlegrid.adapters.crash import KillAt, NoCrash
+from cattlegrid.adapters.crash import NoCrash, SignalAt
 from cattlegrid.adapters.jobs import InProcessJobs
 from cattlegrid.adapters.keys import unlock
 from cattlegrid.adapters.liveness import Holders
 from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
-from cattlegrid.adapters.seal_log import SealLog
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.app.settings import Settings, load_settings
 from cattlegrid.calls.perform import Calls, Clients
 from cattlegrid.calls.ports import ModelClient
 from cattlegrid.calls.schemas import ToolSchemas
 from cattlegrid.core.bundle import BundleVersion
+from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.core.ids import Ids
 from cattlegrid.core.ports import CrashPoints
 from cattlegrid.guards.calls import ApproveLines, DenyLines
@@ -81,7 +81,7 @@ class OpenProject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def open_store(settings: Settings) -> AsyncIterator[OpenStore]:
+async def open_store(settings: Settings) -> AsyncGenerator[OpenStore]:
     """The project's journal.
 
     Raises:
@@ -116,7 +116,7 @@ async def open_store(settings: Settings) -> AsyncIterator[OpenStore]:
 
 
 @asynccontextmanager
-async def open_registry(root: Path) -> AsyncIterator[BundleRegistry]:
+async def open_registry(root: Path) -> AsyncGenerator[BundleRegistry]:
     """The bundles of a project."""
     async with open_store(load_settings(root)) as opened:
         yield registry_of(opened)
@@ -135,7 +135,7 @@ def registry_of(opened: OpenStore) -> BundleRegistry:
 
 
 @asynccontextmanager
-async def open_project(settings: Settings, *, background: bool = True) -> AsyncIterator[OpenProject]:
+async def open_project(settings: Settings, *, background: bool = True) -> AsyncGenerator[OpenProject]:
     """A project that serves, until the block ends; then it drains. `background` runs upkeep."""
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_store(settings))
@@ -194,7 +194,6 @@ async def _parts(
         stream_of=lambda _: RunStream(),
     )
     engine = Engine(shared, vault=opened.vault, bundles=registry, settings=held)
-    seals = SealLog(settings.state_folder / "seals.jsonl")
     upkeep = Upkeep(engine, store=store, vault=opened.vault, bundles=registry, clock=clock, settings=held)
     replayer = Replayer(store, vault=opened.vault, bundles=registry, guards=guards, schemas=schemas)
     return Services(
@@ -217,8 +216,10 @@ async def _parts(
 
 
 def _crash_points(text: str) -> CrashPoints:
-    name, _, occurrence = text.partition(":")
-    return KillAt(name, int(occurrence or 1)) if name else NoCrash()
+    try:
+        return SignalAt.parse(text) if text else NoCrash()
+    except (ValueError, KeyError) as error:
+        raise ConfigurationError(f"CATTLEGRID_CRASH_AT: {error}") from error
 
 
 async def register_agents(

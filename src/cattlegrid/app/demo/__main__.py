@@ -13,7 +13,6 @@ from typing import Final
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cattlegrid.app.demo import acts
 from cattlegrid.app.demo.acts import Line, Say, Story
@@ -34,7 +33,7 @@ def main() -> int:
     if not (ROOT / "cattlegrid.yaml").is_file():
         console.print("The demo plays the reference agent of the repository: run `make demo` in a clone of it.")
         return 2
-    console.print(f"[bold]That Friday night[/bold]  ({HEADER})\n")
+    console.print(f"[bold]That Friday night[/bold]  ({HEADER})\n", soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="cattlegrid-demo-"))
     stage = Stage(root=ROOT, folder=folder)
     began_s = time.perf_counter()
@@ -71,9 +70,9 @@ def _play(stage: Stage, only: int | None, console: Console) -> tuple[list[Line],
         console.print(f"[bold]Act {number}[/bold]")
         began_s = time.perf_counter()
         try:
-            line = ACTS[number](stage, story, lambda text: console.print(f"  {escape(text)}"))
             if number == 6:
                 _show_run(stage, story, console)
+            line = ACTS[number](stage, story, lambda text: console.print(f"  {escape(text)}", soft_wrap=True))
         except (BrokenPromise, ConnectionError) as error:
             return lines, f"act {number}: {error}"
         lines.append(msgspec.structs.replace(line, took_s=round(time.perf_counter() - began_s, 2)))
@@ -88,15 +87,16 @@ def _show_run(stage: Stage, story: Story, console: Console) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if shown.returncode:
         raise BrokenPromise(f"runs show: {shown.stderr.strip()}")
-    console.print(escape(shown.stdout.rstrip()))
+    console.print(escape(shown.stdout.rstrip()), soft_wrap=True)
 
 
 def _tell(lines: list[Line], took_s: float, console: Console) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    names = max((len(line.name) for line in lines), default=0)
+    scenes = max((len(line.scene) for line in lines), default=0)
     for line in lines:
         mark = "[green]kept[/green]" if line.kept else "[red]BROKEN[/red]"
-        table.add_row(f"  {line.act} {line.name}", line.scene, line.result, mark)
-    console.print(table)
+        text = f"  {line.act} {line.name:<{names}}  {line.scene:<{scenes}}  {line.result}  {mark}"
+        console.print(text, soft_wrap=True)
     kept = sum(line.kept for line in lines)
     console.print(f"  {kept} of {len(lines)} promises kept in {took_s:.0f} s       one again: make demo ACT=2")
 

@@ -43,8 +43,9 @@ def act_2(stage: Stage, story: Story, say: Say) -> Line:
     if run["status"] != "held" or not run["approvals"]:
         raise BrokenPromise(f"the refund was not held: the run is {run['status']}")
     story.session_id, story.run_id = run["session_id"], run["id"]
-    approval = run["approvals"][0]
-    say(f"held for a person: {approval['tool']}({approval['arguments']}) because {approval['condition']}")
+    approval = stage.call("GET", f"/approvals/{run['approvals'][0]['id']}", staff=True)
+    given = ", ".join(f"{name}={value!r}" for name, value in approval["arguments"].items())
+    say(f"held for a person: {approval['tool']}({given}), since {approval['condition']}")
     before = stage.evidence.events(story.session_id)
     stage.kill()
     say(f"SIGKILL while it waits; {len(before)} events are in the journal")
