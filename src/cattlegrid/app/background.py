@@ -35,7 +35,7 @@ def start(root: Path, state: StateFolder, arguments: Sequence[str]) -> RunningSe
     state.path.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "cattlegrid.app.cli", "--folder", str(root), "dev", *arguments]
     with state.log.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - this very program, with arguments that were checked
+        process = subprocess.Popen(
             command, cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     if not _until(lambda: process.poll() is not None or _is_ready(state.server(), process.pid), READY_S):

@@ -1,39 +1,27 @@
 """Chooses where a command's requests go: to the server that is named or runs, or to the same app inside this process.
 
-So every command works with and without a server, through one interface and with one set of checks.
+So every command works with and without a server, through one interface and with one set of checks. What serves in this
+process (`local.py`) takes a second to import and is imported only when no server runs.
 """
 
-import contextlib
-import sys
+import importlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import httpx2
 import msgspec
-from starlette.types import ASGIApp
 
-from cattlegrid.adapters.clock import SystemClock
 from cattlegrid.app.client import Client, ServerUnreachable
-from cattlegrid.app.compose import open_project, register_agents
-from cattlegrid.app.development import USER, ensure_keys
-from cattlegrid.app.in_process import InProcessTransport
 from cattlegrid.app.options import Options
-from cattlegrid.app.settings import Settings, load_settings
-from cattlegrid.app.state import RunningServer, StateFolder
+from cattlegrid.app.state import RunningServer, StateFolder, nearest_state
 from cattlegrid.core.errors import ConfigurationError
-from cattlegrid.release.project import find_root
-from cattlegrid.telemetry.logs import configure
 
+USER: Final = "you@example.com"
+"""The customer of development."""
 _LIVE_S: Final = 3.0
 _SILENCE_S: Final = 60.0
 """A stream that says nothing for so long, not even a heartbeat, is dead."""
-_HERE: Final = "http://127.0.0.1"
-
-
-def quiet() -> None:
-    """Commands tell themselves what people need to know: log errors only."""
-    configure(clock=SystemClock(), stream=sys.stderr, level="error")
 
 
 class Purpose(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,21 +49,37 @@ async def connect(options: Options, purpose: Purpose) -> AsyncGenerator[Client]:
     if options.url:
         if not options.key:
             raise ConfigurationError(f"Which key is for {options.url}? Give --key, or set CATTLEGRID_KEY.")
-        async with _remote(options.url, _headers(options.key, purpose.user)) as client:
+        async with _remote(options.url, headers_of(options, purpose, kept="")) as client:
             yield client
         return
-    root = find_root(options.folder)
-    settings = load_settings(root)
-    state = StateFolder(settings.state_folder)
-    server = state.server()
-    if server is not None:
-        async with _remote(server.url, _known_headers(options, purpose, settings, state)) as client:
+    state = nearest_state(options.folder)
+    server = state.server() if state is not None else None
+    if state is not None and server is not None:
+        async with _remote(server.url, known_headers(options, purpose, state)) as client:
             await _check_alive(client, server)
             yield client
         return
-    with contextlib.chdir(root):
-        async with _local(options, purpose, settings, state) as client:
-            yield client
+    local = importlib.import_module("cattlegrid.app.local")
+    async with local.serve_here(options, purpose) as client:
+        yield client
+
+
+def known_headers(options: Options, purpose: Purpose, state: StateFolder) -> Mapping[str, str]:
+    """The headers of the key that was given, or of the one that `dev` keeps. Raises ConfigurationError."""
+    kept = state.key(purpose.acting)
+    if not options.key and not kept:
+        raise ConfigurationError(
+            "No API key is known here. Give --key or set CATTLEGRID_KEY; `cattlegrid keys create` makes one."
+        )
+    return headers_of(options, purpose, kept=kept)
+
+
+def headers_of(options: Options, purpose: Purpose, *, kept: str) -> Mapping[str, str]:
+    """The headers that say who asks."""
+    acts = not options.key and purpose.acting == "user"
+    user = purpose.user or (USER if acts else "")
+    named = {"X-Cattlegrid-User": user} if user else {}
+    return {"Authorization": f"Bearer {options.key or kept}", **named}
 
 
 @asynccontextmanager
@@ -89,24 +93,6 @@ async def _remote(url: str, headers: Mapping[str, str]) -> AsyncGenerator[Client
         yield Client(http)
 
 
-@asynccontextmanager
-async def _local(
-    options: Options, purpose: Purpose, settings: Settings, state: StateFolder
-) -> AsyncGenerator[Client]:
-    quiet()
-    async with open_project(settings, background=purpose.runs) as project:
-        if purpose.agent:
-            await register_agents(project.registry, settings, only=purpose.agent)
-        if settings.environment == "development":
-            await ensure_keys(project.services.keys, state)
-        headers = _known_headers(options, purpose, settings, state)
-        transport = InProcessTransport(cast("ASGIApp", project.app))
-        async with httpx2.AsyncClient(
-            base_url=_HERE, transport=transport, headers=dict(headers), timeout=_SILENCE_S
-        ) as http:
-            yield Client(http)
-
-
 async def _check_alive(client: Client, server: RunningServer) -> None:
     try:
         await client.get("/live", timeout_s=_LIVE_S)
@@ -115,21 +101,3 @@ async def _check_alive(client: Client, server: RunningServer) -> None:
             f"The project's server, process {server.pid}, does not answer at {server.url}. "
             "See its log, or stop it with `cattlegrid dev --stop`."
         ) from error
-
-
-def _known_headers(
-    options: Options, purpose: Purpose, settings: Settings, state: StateFolder
-) -> dict[str, str]:
-    if options.key:
-        return _headers(options.key, purpose.user)
-    kept = state.key(purpose.acting) if settings.environment == "development" else ""
-    if not kept:
-        raise ConfigurationError(
-            "No API key is known here. Give --key or set CATTLEGRID_KEY; `cattlegrid keys create` makes one."
-        )
-    return _headers(kept, (purpose.user or USER) if purpose.acting == "user" else "")
-
-
-def _headers(key: str, user: str) -> dict[str, str]:
-    named = {"X-Cattlegrid-User": user} if user else {}
-    return {"Authorization": f"Bearer {key}", **named}

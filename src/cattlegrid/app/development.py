@@ -10,7 +10,6 @@ from cattlegrid.core.errors import Unauthenticated
 from cattlegrid.server.keys import KeyRing, NewKey
 
 TENANT: Final = "default"
-USER: Final = "you@example.com"
 OPERATOR: Final = "operator@example.com"
 
 _KEYS: Final = {

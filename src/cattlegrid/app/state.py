@@ -15,6 +15,8 @@ import msgspec
 
 from cattlegrid.core.errors import ConfigurationError
 
+PROJECT_FILE: Final = "cattlegrid.yaml"
+STATE_FOLDER: Final = ".cattlegrid"
 _SERVER: Final = "server.json"
 _LOCK: Final = "server.lock"
 _LOG: Final = "dev.log"
@@ -110,3 +112,12 @@ class StateFolder:
 def _already(server: RunningServer | None) -> str:
     where = f" at {server.url} by process {server.pid}" if server is not None else ""
     return f"This project is being served already{where}. Stop that first: `cattlegrid dev --stop`."
+
+
+def nearest_state(start: Path) -> StateFolder | None:
+    """The state folder of the project that `start` is in; None when it is in none. Reads no file of the project."""
+    here = start.resolve()
+    root = next((folder for folder in (here, *here.parents) if (folder / PROJECT_FILE).is_file()), None)
+    if root is None:
+        return None
+    return StateFolder(Path(os.environ.get("CATTLEGRID_STATE") or root / STATE_FOLDER).resolve())

@@ -2,9 +2,10 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
+from fastapi import FastAPI
 
 from cattlegrid.app import background
 from cattlegrid.app.compose import OpenProject, register_agents
@@ -82,9 +83,15 @@ def _serve(settings: Settings, state: StateFolder, *, port: int, agent: str) -> 
             )
         else:
             out().print(f"Model: {project.model_url}")
-        out().print(f"{url}/docs")
+        out().print(f"{url}{_page(project)}")
 
     serve(Serving(settings=settings, port=port, log_level="warning", prepare=prepare, announce=announce))
+
+
+def _page(project: OpenProject) -> str:
+    """Where a browser finds what the server can do."""
+    routes = cast("FastAPI", project.app).routes
+    return "/docs" if any(getattr(route, "path", "") == "/docs" for route in routes) else "/openapi.json"
 
 
 def _detach(root: Path, state: StateFolder, arguments: list[str]) -> None:

@@ -14,8 +14,9 @@ import typer
 
 from cattlegrid.app.client import Client, many, one
 from cattlegrid.app.compose import open_store
-from cattlegrid.app.connect import Purpose, connect, quiet
+from cattlegrid.app.connect import Purpose, connect
 from cattlegrid.app.development import TENANT
+from cattlegrid.app.local import quiet
 from cattlegrid.app.options import JsonOption, Options, command_group, examples, options_of
 from cattlegrid.app.render import keys_table
 from cattlegrid.app.settings import load_settings

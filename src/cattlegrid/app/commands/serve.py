@@ -7,7 +7,8 @@ import typer
 
 from cattlegrid.app.commands.dev import tell_agents
 from cattlegrid.app.compose import OpenProject, register_agents
-from cattlegrid.app.development import USER, ensure_keys
+from cattlegrid.app.connect import USER
+from cattlegrid.app.development import ensure_keys
 from cattlegrid.app.open_door import OpenDoor
 from cattlegrid.app.options import examples, options_of, single_command
 from cattlegrid.app.serving import Serving, serve
