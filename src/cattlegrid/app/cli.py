@@ -148,7 +148,7 @@ def run(arguments: Sequence[str]) -> int:
     except CattlegridError as error:
         if debug:
             raise
-        _tell(error.message if isinstance(error, BundleInvalid) else str(error))
+        _tell(_sentence(error))
         return _FAILED
     except BrokenPipeError:
         # The reader has gone. What is still buffered must not raise once more when Python exits.
@@ -160,6 +160,16 @@ def run(arguments: Sequence[str]) -> int:
         _tell(f"Something that nobody foresaw: {type(error).__name__}: {error}. See more with `--debug`.")
         return _FAILED
     return result if isinstance(result, int) else 0
+
+
+def _sentence(error: CattlegridError) -> str:
+    """What to say of an error. The detail is for operators, and who sits here is one."""
+    if not isinstance(error, BundleInvalid):
+        return str(error)
+    first = error.problems[0]
+    if len(error.problems) == 1 and first.line is None and not first.key:
+        return f"{first.message}. {first.fix}."
+    return str(error.message)
 
 
 def _tell(text: str) -> None:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Final, cast
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -102,61 +101,61 @@ def difference_text(report: Replay) -> Text:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def runs_table(runs: Sequence[Run], *, now: datetime, whole_ids: bool) -> Table:
+def runs_table(runs: Sequence[Run], *, now: datetime, whole_ids: bool) -> Group:
     """Runs, one in a line."""
-    table = _table("RUN", "STATUS", "AGENT", "WHEN", "COST", "INPUT")
-    for run in runs:
-        began = ago(run.started_at, now) if run.started_at is not None else "waits"
-        row = (
+    rows = [
+        (
             _id(run.id, whole=whole_ids),
             _status(run.status),
             Text(run.bundle.partition(" ")[0] or run.agent),
-            Text(began),
+            Text(ago(run.started_at, now) if run.started_at is not None else "waits"),
             Text(format_usd(run.cost_nano_usd)),
             Text(one_line(run.input)),
         )
-        table.add_row(*row)
-    return table
+        for run in runs
+    ]
+    return _table(("RUN", "STATUS", "AGENT", "WHEN", "COST", "INPUT"), rows)
 
 
-def sessions_table(sessions: Sequence[Session], *, now: datetime, whole_ids: bool) -> Table:
+def sessions_table(sessions: Sequence[Session], *, now: datetime, whole_ids: bool) -> Group:
     """Sessions, one in a line."""
-    table = _table("SESSION", "STATUS", "AGENT", "BEGAN", "LAST USED")
-    for session in sessions:
-        table.add_row(
+    rows = [
+        (
             _id(session.id, whole=whole_ids),
             _status(session.status),
             Text(session.bundle),
             Text(ago(session.created_at, now)),
             Text(ago(session.updated_at, now)),
         )
-    return table
+        for session in sessions
+    ]
+    return _table(("SESSION", "STATUS", "AGENT", "BEGAN", "LAST USED"), rows)
 
 
 def approvals_list(approvals: Iterable[Approval], *, now: datetime) -> Group:
     """Held calls, two lines each: the id must be typed, the call must be read."""
     parts: list[RenderableType] = []
     for approval in approvals:
-        head = Text(approval.id, style="bold").append("  ").append_text(_decision(approval))
+        head = _bold(approval.id).append("  ").append_text(_decision(approval))
         head.append(f"  {one_line(approval.user)}, {ago(approval.requested_at, now)}", style="dim")
         parts.append(head)
         parts.append(Text(f"  {call_text(approval.tool, approval.arguments)}"))
     return Group(*parts)
 
 
-def keys_table(keys: Sequence[ApiKey]) -> Table:
+def keys_table(keys: Sequence[ApiKey]) -> Group:
     """API keys, one in a line."""
-    table = _table("KEY", "FOR", "ROLES", "MADE", "STATE", "LABEL")
-    for key in keys:
-        table.add_row(
+    rows = [
+        (
             Text(key.id),
-            Text("any user" if key.act_as else one_line(key.user) or "(erased)"),
-            Text(", ".join(key.roles)),
-            Text(f"{key.created_at.astimezone():%Y-%m-%d}"),
             Text("revoked", style="red") if key.revoked_at else Text("valid", style="green"),
-            Text(one_line(key.label)),
+            Text(f"{key.created_at.astimezone():%Y-%m-%d}"),
+            Text("any user" if key.act_as else one_line(key.user) or "(erased)"),
+            Text(one_line(f"{', '.join(key.roles)}{f' · {key.label}' if key.label else ''}")),
         )
-    return table
+        for key in keys
+    ]
+    return _table(("KEY", "STATE", "MADE", "FOR", "ROLES"), rows)
 
 
 # --- one thing in full ------------------------------------------------------------------------------------------------
@@ -164,7 +163,7 @@ def keys_table(keys: Sequence[ApiKey]) -> Table:
 
 def run_tree(run: Run, *, full: bool = False) -> Tree:
     """Everything that happened in a run. Texts are cut at the line's end unless `full`."""
-    head = Text(run.id, style="bold").append("  ").append_text(_status(run.status))
+    head = _bold(run.id).append("  ").append_text(_status(run.status))
     if run.reason:
         head.append(f" ({one_line(run.reason)})")
     tree = Tree(head, guide_style="dim")
@@ -185,7 +184,7 @@ def run_tree(run: Run, *, full: bool = False) -> Tree:
 
 def approval_text(approval: Approval, *, now: datetime) -> Text:
     """A held call with all that a decision needs."""
-    text = Text(approval.id, style="bold").append("  ").append_text(_decision(approval)).append("\n")
+    text = _bold(approval.id).append("  ").append_text(_decision(approval)).append("\n")
     lines = {
         "call": call_text(approval.tool, approval.arguments),
         "why": approval.condition or approval.reason,
@@ -206,7 +205,7 @@ def approval_text(approval: Approval, *, now: datetime) -> Text:
 
 def session_text(session: Session, runs: Sequence[Run]) -> Text:
     """A session as the conversation that it is, oldest first."""
-    text = Text(session.id, style="bold").append("  ").append_text(_status(session.status))
+    text = _bold(session.id).append("  ").append_text(_status(session.status))
     text.append(f"  {session.bundle}\n", style="dim")
     for run in runs:
         text.append("\n  user   ", style="bold").append(f"{clean(run.input)}\n")
@@ -236,7 +235,7 @@ def _add_step(tree: Tree, step: Step, approval: Approval | None, *, full: bool) 
         title.append(" · ").append_text(_status(step.status))
     branch = tree.add(title if full else _cut(title))
     if approval is not None:
-        held = Text(
+        held = Text().append(
             f"held for a person: {one_line(approval.condition or approval.reason)} · ", style="yellow"
         )
         branch.add(held.append_text(_decision(approval)))
@@ -284,7 +283,8 @@ def _id(id: str, *, whole: bool) -> Text:
 
 
 def _named(name: str, text: str, *, full: bool) -> Text:
-    return Text(f"{name}  ", style="bold").append_text(_shown(text, full=full))
+    line = _bold(f"{name}  ").append_text(_shown(text, full=full))
+    return line if full else _cut(line)
 
 
 def _shown(text: str, *, full: bool, style: str = "") -> Text:
@@ -297,12 +297,19 @@ def _cut(text: Text) -> Text:
     return text
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        last = column == columns[-1]
-        table.add_column(column, no_wrap=True, overflow="ellipsis" if last else "fold", ratio=None)
-    return table
+def _bold(text: str) -> Text:
+    """A text that begins bold and goes on as what is appended to it."""
+    return Text().append(text, style="bold")
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Text]]) -> Group:
+    """Rows under their headings. Where the terminal is narrow, lines end in an ellipsis: the last column gives way."""
+    lines = [[_bold(column) for column in columns], *(list(row) for row in rows)]
+    widths = [max(line[place].cell_len for line in lines) for place in range(len(columns) - 1)]
+    for line in lines:
+        for cell, width in zip(line, widths, strict=False):
+            cell.append(" " * (width - cell.cell_len + 2))
+    return Group(*(_cut(Text().join(line)) for line in lines))
 
 
 def _argument(value: object) -> str:
