@@ -9,6 +9,7 @@ Each is a context that leaves nothing running and nothing unsaved behind.
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from random import SystemRandom
@@ -24,6 +25,7 @@ from cattlegrid.adapters.liveness import Holders
 from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
+from cattlegrid.adapters.seal_log import SealLog
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.app.settings import Settings, load_settings
 from cattlegrid.calls.perform import Calls, Clients
@@ -37,6 +39,7 @@ from cattlegrid.guards.calls import ApproveLines, DenyLines
 from cattlegrid.guards.chain import GuardChain
 from cattlegrid.guards.text import Characters, Size
 from cattlegrid.journal.kek import Kek
+from cattlegrid.journal.seals import Sealer
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.release.build import BuiltBundle, build
@@ -57,6 +60,8 @@ PROVIDER: Final = "openai"
 SCRIPTED: Final = "scripted"
 DEFAULT_URL: Final = "https://api.openai.com/v1"
 DRAIN_S: Final = 20.0
+SEAL_S: Final = 60.0
+RETIRE_S: Final = 3_600.0
 
 
 class OpenStore(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,19 +150,45 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
             model = await stack.enter_async_context(ScriptedModelServer(persona=settings.persona))
             base_url = model.base_url
         parts = await _parts(opened, registry, base_url, stack)
+        chores = _Chores(opened, parts.upkeep)
         jobs = InProcessJobs(opened.clock)
         parts.upkeep.register(jobs)
+        jobs.every(SEAL_S, "seals", chores.seal)
+        jobs.every(RETIRE_S, "retention", chores.retire)
         if background:
             await parts.upkeep.recover()
             await stack.enter_async_context(jobs)
-        stack.push_async_callback(_drain, parts.upkeep)
+        stack.push_async_callback(chores.leave)
         yield OpenProject(
             app=create_app(parts), services=parts, registry=registry, settings=settings, model_url=base_url
         )
 
 
-async def _drain(upkeep: Upkeep) -> None:
-    await upkeep.drain(DRAIN_S)
+class _Chores:
+    """What is done for the store as a whole, from time to time and at the end."""
+
+    def __init__(self, opened: OpenStore, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+        self._clock = opened.clock
+        self._kept_days = opened.settings.project.file.retention.sessions_days
+        self._log = SealLog(opened.settings.state_folder / "seals.jsonl")
+        self._sealer = Sealer(opened.store, self._log, opened.kek.signing_key(), opened.clock)
+
+    async def seal(self) -> None:
+        """Sign how far every stream has come; another process of this store may be at it."""
+        with self._log.alone() as alone:
+            if alone:
+                await self._sealer.seal()
+
+    async def retire(self) -> None:
+        """Delete sessions that ended longer ago than the project keeps them."""
+        if self._kept_days is not None:
+            await self._upkeep.retire(before=self._clock.now() - timedelta(days=self._kept_days))
+
+    async def leave(self) -> None:
+        """Let what is under way end, then sign what it left."""
+        await self._upkeep.drain(DRAIN_S)
+        await self.seal()
 
 
 async def _parts(
@@ -177,6 +208,9 @@ async def _parts(
     prices = ModelPrices(
         settings.project.prices(), clock=clock, development=settings.environment == "development"
     )
+    for name_of_model in sorted({model.model for model in settings.project.file.models.values()}):
+        # An unknown price is said now, not to the first user; and the table is read before anybody waits for it.
+        prices.price(name_of_model)
     calls = Calls(
         Clients({PROVIDER: client}, tools), prices, schemas=schemas, clock=clock, random=SystemRandom()
     )
