@@ -281,7 +281,6 @@ PENDING: Final = frozenset[str](
         "runtime:hold", "runtime:approval-exact", "runtime:approval-reject", "runtime:hold-time",
         "runtime:effects", "runtime:retry", "runtime:in-doubt", "runtime:undo", "runtime:recovery",
         "runtime:exact-replay", "runtime:replay-difference", "runtime:upgrade", "runtime:state-machine",
-        "support:conversation",
         "server:sessions-runs", "server:idempotency", "server:events", "server:provisional",
         "server:cancel", "server:approvals", "server:feedback", "server:replay", "server:probes",
         "server:keys", "server:bind", "server:errors", "server:schemathesis",
