@@ -6,7 +6,7 @@ through `calls.perform` has been here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -38,6 +38,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALLOWED: Final = Finding(decision=Decision.ALLOW)
+
+
+_FAILED: Final = Finding(decision=Decision.DENY, reason="guard_failed")
 
 
 class Guard(Protocol):
@@ -112,8 +115,10 @@ class GuardChain:
 
 def _judge_safely(guard: Guard, crossing: Crossing, content: object, context: GuardContext) -> Finding:
     try:
-        finding = guard.judge(crossing, content, context)
+        finding = cast("object", guard.judge(crossing, content, context))
     except Exception:  # noqa: BLE001 - whatever goes wrong in a guard, the answer is no
-        return Finding(decision=Decision.DENY, reason="guard_failed")
-    wrong = finding.decision is Decision.MODIFY and not isinstance(finding.content, type(content))
-    return Finding(decision=Decision.DENY, reason="guard_failed") if wrong else finding
+        return _FAILED
+    if not isinstance(finding, Finding):
+        return _FAILED
+    changes = finding.decision is Decision.MODIFY
+    return _FAILED if changes and not isinstance(finding.content, type(content)) else finding

@@ -7,7 +7,7 @@ The language is a small part of Python's expressions: argument names, numbers, t
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -18,8 +18,6 @@ _COMPARISONS: Final[dict[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda value, options: value in options,
-    ast.NotIn: lambda value, options: value not in options,
 }
 _WORDS: Final[dict[str, object]] = {"true": True, "false": False, "True": True, "False": False}
 _LONGEST: Final = 500
@@ -45,7 +43,7 @@ class Condition(msgspec.Struct, frozen=True):
         if self.expression is None:
             return True
         try:
-            return bool(_value(self.expression, arguments))
+            return _truth(self.expression, arguments)
         except (KeyError, TypeError) as error:
             raise Undecided(self.text) from error
 
@@ -61,7 +59,10 @@ def parse(text: str) -> Condition:
         expression = ast.parse(stripped, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"`{stripped}` is not a condition; write for example `amount > 50`") from error
-    _check(expression, truth=True)
+    try:
+        _check(expression, truth=True)
+    except RecursionError as error:
+        raise ValueError(f"`{stripped}` is nested too deeply") from error
     return Condition(text=stripped, expression=expression)
 
 
@@ -93,7 +94,7 @@ def _check(part: ast.expr, *, truth: bool) -> None:
 def _check_comparison(part: ast.Compare) -> None:
     _check(part.left, truth=False)
     for comparison, right in zip(part.ops, part.comparators, strict=True):
-        if type(comparison) not in _COMPARISONS:
+        if type(comparison) not in {*_COMPARISONS, ast.In, ast.NotIn}:
             raise ValueError(f"`{ast.unparse(part)}`: use ==, !=, <, <=, >, >=, in or not in")
         if isinstance(comparison, ast.In | ast.NotIn):
             if not isinstance(right, ast.List | ast.Tuple) or not all(
@@ -113,43 +114,61 @@ def _is_literal(part: ast.expr) -> bool:
     return isinstance(part, ast.Constant) and isinstance(part.value, int | float | str)
 
 
+def _truth(part: ast.expr, arguments: Mapping[str, object]) -> bool:
+    """Yes or no. Every part is judged, so that an absent argument is noticed wherever it stands."""
+    match part:
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not _truth(operand, arguments)
+        case ast.BoolOp(op=ast.And(), values=values):
+            return False not in [_truth(value, arguments) for value in values]
+        case ast.BoolOp(values=values):
+            return True in [_truth(value, arguments) for value in values]
+        case ast.Compare():
+            return _compare(part, arguments)
+        case _:
+            value = _value(part, arguments)
+            if not isinstance(value, bool):
+                raise TypeError(f"{type(value).__name__} is neither yes nor no")
+            return value
+
+
 def _value(part: ast.expr, arguments: Mapping[str, object]) -> object:
     match part:
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name):
             return _WORDS[name] if name in _WORDS else arguments[name]
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _value(operand, arguments)
         case ast.UnaryOp(operand=ast.Constant(value=int() | float() as number)):
             return -number
         case ast.List(elts=items) | ast.Tuple(elts=items):
             return [_value(item, arguments) for item in items]
-        case ast.BoolOp(op=ast.And(), values=values):
-            # Every part is judged first, so that an absent argument is noticed wherever it stands.
-            return False not in [bool(_value(value, arguments)) for value in values]
-        case ast.BoolOp(values=values):
-            return True in [bool(_value(value, arguments)) for value in values]
-        case ast.Compare():
-            return _compare(part, arguments)
         case _:
             raise TypeError(type(part).__name__)
 
 
 def _compare(part: ast.Compare, arguments: Mapping[str, object]) -> bool:
-    left: Any = _value(part.left, arguments)
-    for comparison, right_part in zip(part.ops, part.comparators, strict=True):
-        right: Any = _value(right_part, arguments)
-        if not isinstance(comparison, ast.In | ast.NotIn):
-            _require_same_kind(left, right)
-        if not _COMPARISONS[type(comparison)](left, right):
-            return False
-        left = right
-    return True
+    values = [_value(value, arguments) for value in (part.left, *part.comparators)]
+    pairs = zip(part.ops, values, values[1:], strict=False)
+    return False not in [_meets(comparison, left, right) for comparison, left, right in pairs]
 
 
-def _require_same_kind(left: object, right: object) -> None:
-    """Numbers compare with numbers, texts with texts, yes or no with yes or no; everything else is undecided."""
-    for kind in (bool, str):
-        if isinstance(left, kind) is not isinstance(right, kind):
+def _meets(comparison: ast.cmpop, left: object, right: object) -> bool:
+    """Whether two values compare so. Raises TypeError when they are of different kinds, or of none that compares."""
+    if not isinstance(comparison, ast.In | ast.NotIn):
+        if _kind(left) is not _kind(right):
             raise TypeError(f"{type(left).__name__} compared with {type(right).__name__}")
+        return _COMPARISONS[type(comparison)](left, right)
+    options = [option for option in cast("list[object]", right) if _kind(option) is _kind(left)]
+    if not options:
+        raise TypeError(f"{type(left).__name__} looked up among others")
+    return (left in options) is isinstance(comparison, ast.In)
+
+
+def _kind(value: object) -> type:
+    """Numbers compare with numbers, texts with texts, yes or no with yes or no; nothing else compares."""
+    for kind in (bool, str):
+        if isinstance(value, kind):
+            return kind
+    if isinstance(value, int | float):
+        return float
+    raise TypeError(f"{type(value).__name__} does not compare")

@@ -46,7 +46,9 @@ def apply_delta(previous: Sequence[str], delta: RequestDelta) -> Refs:
 
 
 def compact(request: Sequence[str], compacted: ContextCompacted) -> Refs:
-    """What a compaction leaves of the last request."""
+    """What a compaction leaves of the last request; one that lies behind it drops what was never sent."""
+    if compacted.start >= len(request):
+        return tuple(request)
     summary = (compacted.summary_ref,) if compacted.summary_ref else ()
     return (*request[: compacted.start], *summary, *request[compacted.stop :])
 

@@ -49,6 +49,10 @@ class Ticket:
         written = self._written
         return written.done() and not written.cancelled() and written.exception() is None
 
+    def when_durable(self, callback: Callable[[], object]) -> None:
+        """Have something called once the events are durable; never, if they do not become so."""
+        self._written.add_done_callback(lambda _: callback() if self.durable else None)
+
     def __await__(self) -> Generator[object, None, None]:
         # A task that is cancelled while it waits must not cancel the write that others wait for.
         if self._written.done():

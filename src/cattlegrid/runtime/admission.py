@@ -3,8 +3,12 @@
 The same Idempotency-Key gives the same run, and never a second one. Runs of one session come one after the other.
 """
 
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
 
+from cattlegrid.core.bundle import Bundle
 from cattlegrid.core.errors import (
     AppendConflict,
     IdempotencyMismatch,
@@ -20,136 +24,170 @@ from cattlegrid.core.messages import Message, Role
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.bodies import OwnerBox
+from cattlegrid.journal.store import Entry, EntryQuery
 from cattlegrid.journal.vault import Vault
 from cattlegrid.runtime import inbox
+from cattlegrid.runtime.locks import Locks
+from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.reading import Reader
 from cattlegrid.runtime.requests import Accepted, OnBusy, RunRequest
 from cattlegrid.runtime.runner import SessionRunner, Tools
 from cattlegrid.runtime.sessions import Sessions
+from cattlegrid.runtime.texts import encoded
+
+_TRIES: Final = 3
+"""How often a request looks for its session's writer while that changes hands."""
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """A request with who asks, and the keyed digests that tell whether it was made before."""
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, who asks, of which version, and the keyed digests that tell whether it was made before."""
 
     request: RunRequest
     principal: Principal
+    bundle: Bundle
     box: OwnerBox
-    idempotency: str
+    content: bytes
+    """The user's `Message`, as its body holds it."""
+    input_ref: str
+    idempotency: str = ""
     """Unique per tenant, user and route; empty without a key."""
-    request_digest: str
+    request_digest: str = ""
 
     @property
     def roles(self) -> tuple[str, ...]:
         return tuple(sorted(self.principal.roles))
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        return tuple(name for name in self.request.features if name in self.bundle.features)
+
 
 class Admission:
     """Admits requests to the sessions of one process."""
 
-    def __init__(self, tools: Tools, *, sessions: Sessions, vault: Vault, reader: Reader) -> None:
+    def __init__(
+        self, tools: Tools, *, sessions: Sessions, vault: Vault, bundles: Bundles, reader: Reader
+    ) -> None:
         self._tools = tools
         self._store = tools.store
         self._sessions = sessions
         self._vault = vault
+        self._bundles = bundles
         self._reader = reader
+        self._queueing = Locks()
 
     async def start(self, agent: str, principal: Principal, request: RunRequest) -> Accepted:
         """A new session with its first run, in one durable write."""
+        version = await self._bundles.resolve(agent)
+        bundle = await self._bundles.bundle(version.digest)
         box = await self._vault.create_owner(self._vault.owner_of(principal.tenant, principal.user))
-        asked = _asked(request, principal, box, scope=agent)
+        asked = _asked(request, principal, bundle, box, scope=agent)
         known = await self._known(asked)
         if known is not None:
             return known
-        runner, opened = await self._sessions.new(agent, principal)
-        _refuse_too_large(runner, request)
-        run_id = self._tools.ids.run()
-        started = await self._run_started(runner, asked)
+        run_id, started = self._tools.ids.run(), await self._run_started(asked)
+        runner, opened = await self._sessions.new(version, bundle, principal)
+        runner.texts.put(asked.content)
+        # At hand before it is durable: a client that leaves meanwhile must not leave a run that nobody drives.
+        self._sessions.keep(runner)
         try:
             await runner.begin(run_id, started, before=[ev.NewEvent(opened)])
-        except AppendConflict:
-            # Another request with this key was a moment faster; ours has left nothing behind.
-            known = await self._known(asked)
-            if known is None:
-                raise
-            return known
-        self._sessions.keep(runner)
-        runner.poke()
+        except AppendConflict as error:
+            await self._sessions.drop(runner.session.id)
+            return await self._known_after_all(asked, error)
+        self._tools.crash.reach("run_started")
         return Accepted(session_id=runner.session.id, run_id=run_id)
 
     async def submit(self, session_id: str, principal: Principal, request: RunRequest) -> Accepted:
         """A run in an existing session of the principal's own."""
-        owner = await self._own_session(session_id, principal)
-        asked = _asked(request, principal, await self._vault.open_owner(owner), scope=session_id)
-        known = await self._known(asked)
-        if known is not None:
-            return known
+        session = await self._own_session(session_id, principal)
+        box = await self._vault.open_owner(session.owner)
+        bundle = await self._bundles.bundle(session.ref)
+        asked = _asked(request, principal, bundle, box, scope=session_id)
+        for _ in range(_TRIES):
+            known = await self._known(asked)
+            if known is not None:
+                return known
+            if session.status != "open":
+                raise SessionEnded("This session has ended. Start a new one.")
+            try:
+                return await self._place(session_id, asked)
+            except AppendConflict:
+                # The writer has changed hands, or a request with this key was a moment faster.
+                await self._sessions.drop(session_id)
+                session = await self._own_session(session_id, principal)
+        raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
+
+    async def _own_session(self, session_id: str, principal: Principal) -> Entry:
+        """The session, if it is the principal's own: nobody speaks in another's. Raises NotFound."""
+        entry = await self._reader.entry("session", session_id, principal)
+        if entry.owner != self._vault.owner_of(principal.tenant, principal.user):
+            raise NotFound("There is no session with this id.")
+        return entry
+
+    async def _place(self, session_id: str, asked: _Asked) -> Accepted:
+        started = await self._run_started(asked)
         try:
             runner = await self._sessions.runner(session_id)
         except LeaseHeld:
+            if asked.request.on_busy is OnBusy.REJECT and await self._has_open_run(session_id):
+                raise _busy() from None
             return await self._queue(session_id, asked)
         if runner.session.outcome:
             raise SessionEnded("This session has ended. Start a new one.")
-        _refuse_too_large(runner, request)
-        started = await self._run_started(runner, asked)
-        joined = _same_request(runner, started)
+        joined = _open_run(runner, asked)
         if joined is not None:
             return Accepted(session_id=session_id, run_id=joined, joined=True)
         if runner.session.run is None and not runner.waiting:
             run_id = self._tools.ids.run()
+            runner.texts.put(asked.content)
             await runner.begin(run_id, started)
             self._tools.crash.reach("run_started")
-            runner.poke()
             return Accepted(session_id=session_id, run_id=run_id)
-        if request.on_busy is OnBusy.REJECT:
-            raise SessionBusy("This session is still answering. Wait for its run to end.")
-        if len(runner.waiting) >= runner.bundle.limits.queue:
-            raise Limited("Too many requests wait for this session.", retry_after_s=5.0)
+        if asked.request.on_busy is OnBusy.REJECT:
+            raise _busy()
         return await self._queue(session_id, asked)
 
-    async def _own_session(self, session_id: str, principal: Principal) -> str:
-        """The owner of a session, if that is the principal: nobody speaks in another's session. Raises NotFound."""
-        entry = await self._reader.entry("session", session_id, principal)
-        if entry.owner != self._vault.owner_of(principal.tenant, principal.user):
-            raise NotFound("There is no session with this id.")
-        return entry.owner
-
     async def _queue(self, session_id: str, asked: _Asked) -> Accepted:
-        """Leave a request with the session's writer, wherever that is."""
-        body = asked.box.seal(msgspec.json.encode(Message(Role.USER, asked.request.text)))
-        item = inbox.QueuedRun(
-            run_id=self._tools.ids.run(),
-            input_ref=body.digest,
-            roles=asked.roles,
-            features=asked.request.features,
-            idempotency=asked.idempotency,
-            request_digest=asked.request_digest,
-            interrupt=asked.request.on_busy is OnBusy.INTERRUPT,
-        )
-        await self._store.put_bodies([body])
-        if not await self._sessions.post(session_id, item):
-            return await self._queued_before(session_id, asked)
-        return Accepted(session_id=session_id, run_id=item.run_id)
-
-    async def _queued_before(self, session_id: str, asked: _Asked) -> Accepted:
-        """The run of an earlier request with the same key, which waits or has begun by now."""
-        for posted in await self._store.inbox(session_id):
-            earlier = inbox.decode(posted.data)
-            if isinstance(earlier, inbox.QueuedRun) and earlier.idempotency == asked.idempotency:
-                _refuse_mismatch(earlier.request_digest, asked)
-                return Accepted(session_id=session_id, run_id=earlier.run_id, joined=True)
+        """Leave a request with the session's writer, wherever that is, unless its like waits already."""
+        async with self._queueing.of(session_id):
+            waiting = await self._waiting(session_id)
+            joined = _waiting_run(waiting, asked)
+            if joined is not None:
+                return Accepted(session_id=session_id, run_id=joined, joined=True)
+            if len(waiting) >= asked.bundle.limits.queue:
+                raise Limited("Too many requests wait for this session.", retry_after_s=5.0)
+            item = inbox.QueuedRun(
+                run_id=self._tools.ids.run(),
+                input_ref=asked.input_ref,
+                roles=asked.roles,
+                features=asked.features,
+                idempotency=asked.idempotency,
+                request_digest=asked.request_digest,
+                interrupt=asked.request.on_busy is OnBusy.INTERRUPT,
+            )
+            await self._store.put_bodies([asked.box.seal(asked.content)])
+            if await self._sessions.post(session_id, item):
+                return Accepted(session_id=session_id, run_id=item.run_id)
         known = await self._known(asked)
         if known is None:
             raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
         return known
 
-    async def _run_started(self, runner: SessionRunner, asked: _Asked) -> ev.RunStarted:
-        snapshot = await self._tools.calls.snapshot(runner.bundle)
-        ref, _ = runner.texts.put_message(Message(Role.USER, asked.request.text))
+    async def _waiting(self, session_id: str) -> list[inbox.QueuedRun]:
+        items = [inbox.decode(posted.data) for posted in await self._store.inbox(session_id)]
+        return [item for item in items if isinstance(item, inbox.QueuedRun)]
+
+    async def _has_open_run(self, session_id: str) -> bool:
+        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
+        return bool(await self._store.entries(query))
+
+    async def _run_started(self, asked: _Asked) -> ev.RunStarted:
         return ev.RunStarted(
-            input_ref=ref,
+            input_ref=asked.input_ref,
             seed=self._tools.ids.seed(),
-            features=tuple(name for name in asked.request.features if name in runner.bundle.features),
-            snapshot=snapshot,
+            features=asked.features,
+            snapshot=await self._tools.calls.snapshot(asked.bundle),
             roles=asked.roles,
             idempotency=asked.idempotency,
             request_digest=asked.request_digest,
@@ -165,26 +203,53 @@ class Admission:
         _refuse_mismatch(entry.digest, asked)
         return Accepted(session_id=entry.stream, run_id=entry.ref, joined=True)
 
+    async def _known_after_all(self, asked: _Asked, error: AppendConflict) -> Accepted:
+        """The run of another request with this key that was a moment faster; ours has left nothing behind."""
+        known = await self._known(asked)
+        if known is None:
+            raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0) from error
+        return known
 
-def _asked(request: RunRequest, principal: Principal, box: OwnerBox, *, scope: str) -> _Asked:
-    if not request.idempotency_key:
-        return _Asked(request, principal, box, "", "")
-    parts = (principal.tenant, principal.user, request.route, scope, request.idempotency_key)
-    digest = box.keyed("request", request.text, *request.features)
-    return _Asked(request, principal, box, box.keyed("idempotency", *parts), digest)
+
+def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: OwnerBox, *, scope: str) -> _Asked:
+    message, content = encoded(Message(Role.USER, request.text))
+    if len(message.text.encode()) > bundle.limits.input_bytes:
+        raise TooLarge(f"A request may have {bundle.limits.input_bytes} bytes.")
+    idempotency, request_digest = "", ""
+    if request.idempotency_key:
+        parts = (principal.tenant, principal.user, request.route, scope, request.idempotency_key)
+        idempotency = box.keyed("idempotency", *parts)
+        request_digest = box.keyed("request", message.text, *request.features)
+    return _Asked(
+        request=request,
+        principal=principal,
+        bundle=bundle,
+        box=box,
+        content=content,
+        input_ref=box.digest(content),
+        idempotency=idempotency,
+        request_digest=request_digest,
+    )
 
 
-def _same_request(runner: SessionRunner, started: ev.RunStarted) -> str | None:
-    """The open or waiting run that answers this very request already."""
+def _open_run(runner: SessionRunner, asked: _Asked) -> str | None:
+    """The open run, if it answers this very request already."""
     run = runner.session.run
-    if run is not None and started.idempotency and run.idempotency == started.idempotency:
-        if run.request_digest != started.request_digest:
-            raise IdempotencyMismatch("This Idempotency-Key was used with another request.")
+    if run is None:
+        return None
+    if asked.idempotency and run.idempotency == asked.idempotency:
+        _refuse_mismatch(run.request_digest, asked)
         return run.id
-    if run is not None and run.request_ref == started.input_ref and not run.cancelled_by:
-        return run.id
-    same = (queued.run_id for queued in runner.waiting if queued.input_ref == started.input_ref)
-    return next(same, None)
+    return run.id if run.request_ref == asked.input_ref and not run.cancelled_by else None
+
+
+def _waiting_run(waiting: Sequence[inbox.QueuedRun], asked: _Asked) -> str | None:
+    """A waiting run that will answer this very request."""
+    for item in waiting:
+        if asked.idempotency and item.idempotency == asked.idempotency:
+            _refuse_mismatch(item.request_digest, asked)
+            return item.run_id
+    return next((item.run_id for item in waiting if item.input_ref == asked.input_ref), None)
 
 
 def _refuse_mismatch(digest: str, asked: _Asked) -> None:
@@ -192,7 +257,5 @@ def _refuse_mismatch(digest: str, asked: _Asked) -> None:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request.")
 
 
-def _refuse_too_large(runner: SessionRunner, request: RunRequest) -> None:
-    limit = runner.bundle.limits.input_bytes
-    if len(request.text.encode("utf-8", "surrogatepass")) > limit:
-        raise TooLarge(f"A request may have {limit} bytes.")
+def _busy() -> SessionBusy:
+    return SessionBusy("This session is still answering. Wait for its run to end.")

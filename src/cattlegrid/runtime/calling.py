@@ -7,16 +7,22 @@ from typing import Final
 from cattlegrid.calls.perform import Calls
 from cattlegrid.calls.ports import OnDelta
 from cattlegrid.core.deadlines import Deadline
-from cattlegrid.core.errors import CattlegridError, ModelUnavailable, ToolFailed
+from cattlegrid.core.errors import (
+    CattlegridError,
+    ModelProtocolError,
+    ModelUnavailable,
+    ToolFailed,
+    ToolResultInvalid,
+)
 from cattlegrid.core.ports import Clock, CrashPoints
 from cattlegrid.core.requests import ModelOutcome, ToolOutcome
 from cattlegrid.journal import events as ev
+from cattlegrid.runtime.loop import LEAST_CALL_S
 from cattlegrid.runtime.outcomes import Recorder
 from cattlegrid.runtime.plan import Desk, Launch
 from cattlegrid.runtime.state import Run, Session
 
 _MODEL_KINDS: Final = frozenset({ev.StepKind.CHAT, ev.StepKind.SUMMARY})
-_LEAST_CALL_S: Final = 0.05
 
 
 class Caller:
@@ -52,7 +58,14 @@ class Caller:
             return (self._failed(launch, failure, started_s),)
         if launch.has_effect:
             self._crash.reach("after_effect")
-        return self._outcome(launch, outcome, session, run)
+        try:
+            return self._outcome(launch, outcome, session, run)
+        except Exception as error:  # noqa: BLE001 - it came back, as something that cannot be kept
+            kind = ModelProtocolError if launch.kind in _MODEL_KINDS else ToolResultInvalid
+            failure = kind(
+                "What came back cannot be used.", detail="".join(traceback.format_exception(error))
+            )
+            return (self._failed(launch, failure, started_s),)
 
     def _failed(self, launch: Launch, error: CattlegridError, started_s: float) -> ev.StepFailed:
         return self._recorder.failed(launch, error, duration_s=self._clock.monotonic_s() - started_s)
@@ -74,10 +87,10 @@ class Caller:
     def _deadline(self, launch: Launch, run: Run) -> Deadline:
         """The call's own time-out; what has no effect is also bounded by the time that the run has left."""
         limit_s = launch.timeout_s
-        if not launch.has_effect:
+        if not launch.has_effect and launch.kind is not ev.StepKind.RECONCILE:
             since_s = (self._clock.now() - run.last_at) / timedelta(seconds=1)
             left_s = self._desk.bundle.limits.run_s - run.active_s - since_s
-            limit_s = max(_LEAST_CALL_S, min(limit_s, left_s))
+            limit_s = max(LEAST_CALL_S, min(limit_s, left_s))
         return Deadline.after(self._clock, limit_s)
 
     async def _until_timed_out(self, run: Run, subject: str) -> None:

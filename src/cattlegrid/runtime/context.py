@@ -33,25 +33,36 @@ def estimated_tokens(session: Session, bundle: Bundle) -> int:
 
 
 def span_to_drop(session: Session, bundle: Bundle) -> Span | None:
-    """The messages to drop so that half of the limit is left free; None when nothing more can go."""
+    """The messages to drop so that half of the limit is left free; None when nothing more can go.
+
+    A summary goes together with what came after it; alone only when there is nothing else.
+    """
     context = session.context
-    input_place = _open_input(session)
-    start, stops = (
-        _SYSTEM,
-        [place for place in range(_SYSTEM + 1, len(context)) if context[place].part is Part.INPUT],
-    )
-    if input_place is None:
-        stops.append(len(context))
-    elif input_place == _SYSTEM or not stops:
-        start = input_place + 1
-        stops = [place for place in range(start + 1, len(context)) if context[place].part is Part.ASSISTANT]
-        stops.append(len(context))
-    stops = [stop for stop in stops if stop > start]
-    if not stops:
-        return None
-    target_bytes = bundle.context.max_tokens * _BYTES_PER_TOKEN // 2
-    excess = _fixed_bytes(bundle) + _bytes(context) + _bytes(session.pending) - target_bytes
-    return Span(start, next((stop for stop in stops if _bytes(context[start:stop]) >= excess), stops[-1]))
+    place = _open_input(session)
+    earlier = _SYSTEM, _stops(context, _SYSTEM, len(context) if place is None else place, Part.INPUT)
+    first = len(context) if place is None else place + 1
+    own = first, _stops(context, first, len(context), Part.ASSISTANT)
+    summary_alone = [2] if len(context) > _SYSTEM and context[_SYSTEM].part is Part.SUMMARY else []
+    for start, stops in (earlier, own, (_SYSTEM, summary_alone)):
+        if stops:
+            target_bytes = bundle.context.max_tokens * _BYTES_PER_TOKEN // 2
+            excess = _fixed_bytes(bundle) + _bytes(context) + _bytes(session.pending) - target_bytes
+            enough = (stop for stop in stops if _bytes(context[start:stop]) >= excess)
+            return Span(start, next(enough, stops[-1]))
+    return None
+
+
+def holds_turns(session: Session, span: Span) -> bool:
+    """Whether a part of the history is more than a summary of what went before."""
+    return any(message.part is not Part.SUMMARY for message in session.context[span.start : span.stop])
+
+
+def _stops(context: tuple[MessageRef, ...], start: int, end: int, first: Part) -> list[int]:
+    """Where a span from `start` may end: before a message that begins a turn, or at `end`; never a summary alone."""
+    places = [place for place in range(start + 1, end) if context[place].part is first]
+    if end > start:
+        places.append(end)
+    return [stop for stop in places if any(part.part is not Part.SUMMARY for part in context[start:stop])]
 
 
 def _open_input(session: Session) -> int | None:

@@ -7,7 +7,7 @@ from cattlegrid.journal import events as ev
 from cattlegrid.runtime import wording
 from cattlegrid.runtime.context import Span
 from cattlegrid.runtime.plan import Desk, Plan, plan_of
-from cattlegrid.runtime.state import Phase, Run, Session, Step
+from cattlegrid.runtime.state import Part, Phase, Run, Session, Step
 
 
 class EndPlans:
@@ -84,6 +84,21 @@ class EndPlans:
             summary_bytes=run.summary.size_bytes if run.summary is not None else 0,
         )
         return plan_of(run, [compacted])
+
+    def drop_unsent(self, session: Session, run: Run) -> Plan:
+        """Put a word about it in the place of what the run cannot send; what the run before it said stays."""
+        pending, sent = session.pending, len(session.context)
+        places = [place for place, message in enumerate(pending) if message.part is Part.INPUT]
+        message = Message(Role.ASSISTANT, wording.dropped(_effects(run)))
+        ref, size_bytes = self._desk.texts.put_message(message)
+        dropped = ev.ContextCompacted(
+            strategy="dropped",
+            start=sent + (places[-1] if places else 0),
+            stop=sent + len(pending),
+            summary_ref=ref,
+            summary_bytes=size_bytes,
+        )
+        return plan_of(run, [dropped])
 
     def check_input(self, session: Session, run: Run) -> Plan:
         """Let the guards judge what the user said."""

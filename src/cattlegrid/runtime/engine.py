@@ -7,9 +7,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
-from cattlegrid.core.errors import AlreadyDecided, Forbidden, StoreUnavailable
+from cattlegrid.core.errors import (
+    AlreadyDecided,
+    Forbidden,
+    InvalidRequest,
+    StoreUnavailable,
+    ToolArgumentsInvalid,
+)
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
+from cattlegrid.journal.directory import IN_DOUBT
+from cattlegrid.journal.store import Entry
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter
 from cattlegrid.runtime import inbox
@@ -21,6 +29,7 @@ from cattlegrid.runtime.runner import SessionRunner, Tools
 from cattlegrid.runtime.sessions import EngineSettings, Sessions
 from cattlegrid.runtime.state import Session, held_step
 from cattlegrid.runtime.streams import START, Place, RunStream, StreamItem
+from cattlegrid.runtime.texts import speakable
 
 
 class Engine:
@@ -30,20 +39,25 @@ class Engine:
         self._tools = tools
         self._store = tools.store
         self._vault = vault
+        self._bundles = bundles
         self._sessions = Sessions(tools, vault=vault, bundles=bundles, settings=settings)
         self.draining = asyncio.Event()
         """Set once this process takes no new requests."""
         self.reader = Reader(tools.store, vault)
-        self._admission = Admission(tools, sessions=self._sessions, vault=vault, reader=self.reader)
+        self._admission = Admission(
+            tools, sessions=self._sessions, vault=vault, bundles=bundles, reader=self.reader
+        )
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
     async def open_session(self, agent: str, principal: Principal) -> str:
         """A new session without a run yet; its id. Raises NotFound for an unknown agent."""
         self._refuse_when_draining()
-        runner, opened = await self._sessions.new(agent, principal)
-        await runner.record([ev.NewEvent(opened)])
+        version = await self._bundles.resolve(agent)
+        bundle = await self._bundles.bundle(version.digest)
+        runner, opened = await self._sessions.new(version, bundle, principal)
         self._sessions.keep(runner)
+        await runner.record([ev.NewEvent(opened)])
         return runner.session.id
 
     async def start(self, agent: str, principal: Principal, request: RunRequest) -> Accepted:
@@ -128,6 +142,7 @@ class Engine:
         Raises:
             Forbidden: the principal has not the role, or asked for this call themselves.
             AlreadyDecided: somebody else was faster, or the run has ended.
+            InvalidRequest: no decision that fits, or changed arguments that the tool would refuse.
         """
         entry = await self.reader.entry("approval", approval_id, principal)
         if not principal.has("approver"):
@@ -139,20 +154,38 @@ class Engine:
             raise AlreadyDecided(f"This approval is decided: {entry.status}.")
         if decision is ev.ApprovalDecision.DONE and entry.status != "in_doubt":
             raise Forbidden("Only a call in doubt can be confirmed as done.")
+        if decision is ev.ApprovalDecision.EXPIRED:
+            raise InvalidRequest("An approval expires by itself.")
+        if decision is ev.ApprovalDecision.MODIFY:
+            arguments = await self._changed(entry, principal, arguments)
         box = await self._vault.open_owner(entry.owner)
-        bodies = [box.seal(text.encode()) for text in (note, arguments) if text]
-        refs = iter([body.digest for body in bodies])
+        sealed = {text: box.seal(speakable(text)) for text in (note, arguments) if text}
+        bodies = list(sealed.values())
         item = inbox.Decided(
             approval_id=approval_id,
             decision=decision,
             by=by,
-            note_ref=next(refs) if note else "",
-            arguments_ref=next(refs) if arguments else "",
+            note_ref=sealed[note].digest if note else "",
+            arguments_ref=sealed[arguments].digest if arguments else "",
         )
         await self._store.put_bodies(bodies)
         if not await self._sessions.post(entry.stream, item):
             raise AlreadyDecided("This approval is decided already.")
         return entry.ref
+
+    async def _changed(self, entry: Entry, principal: Principal, arguments: str) -> str:
+        """The arguments that a person puts in the place of the model's, once the tool's schema has accepted them."""
+        if entry.status == IN_DOUBT:
+            raise InvalidRequest("A call that may have happened cannot be changed.")
+        if not arguments:
+            raise InvalidRequest("Changing a call needs its new arguments.")
+        session = await self._store.entry("session", entry.stream)
+        bundle = await self._bundles.bundle(session.ref if session is not None else "")
+        held = await self.reader.approval(entry.id, principal)
+        try:
+            return self._tools.schemas.arguments(bundle.digest, bundle.tools[held.tool], arguments)
+        except ToolArgumentsInvalid as error:
+            raise InvalidRequest(error.message) from error
 
     async def cancel(self, run_id: str, principal: Principal, *, reason: str = "") -> None:
         """Ask for the end of a run; without effect on one that has ended. Raises NotFound."""
@@ -175,7 +208,7 @@ class Engine:
         """Record what a user thought of a run. Raises NotFound."""
         entry = await self.reader.entry("run", run_id, principal)
         box = await self._vault.open_owner(entry.owner)
-        body = box.seal(text.encode()) if text else None
+        body = box.seal(speakable(text)) if text else None
         if body is not None:
             await self._store.put_bodies([body])
         item = inbox.Feedback(

@@ -46,10 +46,12 @@ def _running(session: Session) -> Run:
     return session.run
 
 
-def _with_step(session: Session, step: Step, **changes: Any) -> Session:  # noqa: ANN401 - fields of Run
+def _with_step(session: Session, step: Step, *, cost_nano_usd: int = 0) -> Session:
+    """The session with a step as it is now, and with what it has cost since."""
     run = _running(session)
-    steps = {**run.steps, step.id: step}
-    return replace(session, run=_hold_clock(replace(run, steps=steps, **changes)))
+    cost_nano_usd += run.cost_nano_usd
+    run = replace(run, steps={**run.steps, step.id: step}, cost_nano_usd=cost_nano_usd)
+    return replace(session, run=_hold_clock(run))
 
 
 def _hold_clock(run: Run) -> Run:
@@ -131,7 +133,7 @@ def _intended(session: Session, event: ev.Event, data: ev.StepIntended) -> Sessi
         attempt=data.attempt,
         intended_at=event.at,
     )
-    session = _started(_with_step(session, step, numbered=_numbered(run, known)), data.tool)
+    session = _started(_with_step(session, step), data.tool)
     if data.kind is ev.StepKind.CHAT:
         run = replace(_running(session), turns=run.turns + (known is None), chat_failed="")
         # The first request of a session begins with the system prompt, which no event before it holds.
@@ -144,10 +146,6 @@ def _intended(session: Session, event: ev.Event, data: ev.StepIntended) -> Sessi
         flags = {"undone": True} if data.kind is ev.StepKind.UNDO else {"reconciled": True}
         return _with_step(session, replace(subject, **flags))
     return session
-
-
-def _numbered(run: Run, known: Step | None) -> int:
-    return run.numbered + (known is None)
 
 
 def _started(session: Session, tool: ev.ToolIntent | None) -> Session:
@@ -164,7 +162,6 @@ def _done(session: Session, event: ev.Event, data: ev.StepDone) -> Session:
     step = run.steps[data.step_id]
     chat = step.kind in {ev.StepKind.CHAT, ev.StepKind.SUMMARY}
     content = MessageRef(data.content_ref, data.content_bytes, Part.ASSISTANT if chat else Part.ANSWER)
-    cost = run.cost_nano_usd + data.cost_nano_usd
     step = replace(
         step,
         phase=Phase.DONE,
@@ -173,9 +170,11 @@ def _done(session: Session, event: ev.Event, data: ev.StepDone) -> Session:
         settled_at=event.at,
         cost_nano_usd=data.cost_nano_usd,
     )
-    session = _with_step(session, step, cost_nano_usd=cost)
+    session = _with_step(session, step, cost_nano_usd=data.cost_nano_usd)
     if step.kind is ev.StepKind.CHAT:
         return _answered(session, step, content, data)
+    if step.kind is ev.StepKind.SUMMARY and data.decision is Decision.DENY:
+        return replace(session, run=replace(_running(session), summary_failed=True))
     if step.kind is ev.StepKind.SUMMARY:
         summary = replace(content, part=Part.SUMMARY)
         return replace(session, run=replace(_running(session), summary=summary))
@@ -234,7 +233,7 @@ def _failed(session: Session, event: ev.Event, data: ev.StepFailed) -> Session:
         settled_at=event.at,
         cost_nano_usd=step.cost_nano_usd + data.cost_nano_usd,
     )
-    cost = run.cost_nano_usd + data.cost_nano_usd
+    cost = data.cost_nano_usd
     if not data.settled_by and _in_doubt(step):
         return _with_step(session, replace(step, phase=Phase.DOUBTED), cost_nano_usd=cost)
     session = _with_step(session, step, cost_nano_usd=cost)
@@ -261,7 +260,7 @@ def _refused(session: Session, event: ev.Event, data: ev.StepRefused) -> Session
     kind = ev.StepKind.EXECUTE_TOOL if data.asked_by else ev.StepKind.CHAT
     step = Step(id=data.step_id, kind=kind, phase=Phase.REFUSED) if known is None else known
     step = replace(step, phase=Phase.REFUSED, code=data.code, content=content, settled_at=event.at)
-    session = _with_step(session, step, numbered=_numbered(run, known))
+    session = _with_step(session, step)
     if not data.asked_by:
         return replace(session, run=replace(_running(session), chat_refused=True))
     place = ev.ToolIntent(tool="", arguments_ref="", asked_by=data.asked_by, call_index=data.call_index)
@@ -285,8 +284,9 @@ def _held(session: Session, _event: ev.Event, data: ev.StepHeld) -> Session:
         expires_at=data.expires_at,
         decision=None,
         arguments_ref="",
+        holds=step.holds + 1,
     )
-    session = _with_step(session, step, numbered=_numbered(run, known))
+    session = _with_step(session, step)
     return _started(session, data.tool)
 
 
@@ -307,15 +307,13 @@ def _decided(session: Session, _event: ev.Event, data: ev.ApprovalDecided) -> Se
 
 
 def _compacted(session: Session, _event: ev.Event, data: ev.ContextCompacted) -> Session:
-    together = (*session.context, *session.pending)
-    kept_pending = len(session.pending)
     summary = (MessageRef(data.summary_ref, data.summary_bytes, Part.SUMMARY),) if data.summary_ref else ()
-    # What is compacted lies within what was already sent, so that the pending messages stay pending.
-    context = together[: len(together) - kept_pending]
-    context = (*context[: data.start], *summary, *context[data.stop :])
-    run = session.run
-    if run is not None:
-        run = replace(run, summary=None, summary_failed=False)
+    run, sent = _running(session), len(session.context)
+    if data.start >= sent:
+        pending = (*session.pending[: data.start - sent], *summary, *session.pending[data.stop - sent :])
+        return replace(session, pending=pending, run=replace(run, overflowed=True))
+    context = (*session.context[: data.start], *summary, *session.context[data.stop :])
+    run = replace(run, summary=None, summary_failed=False)
     return replace(session, context=context, context_tokens=0, run=run)
 
 

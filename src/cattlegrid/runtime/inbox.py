@@ -75,10 +75,12 @@ class Close(_Item, frozen=True, kw_only=True, tag="close"):
 
     by: str
     reason: str
+    since: str = ""
+    """Since when the session has been idle, for one that closes by itself: each such time is its own."""
 
     @property
     def key(self) -> str:
-        return "close"
+        return f"close:{self.since}" if self.since else "close"
 
 
 Item = QueuedRun | Decided | Cancelled | Feedback | Close

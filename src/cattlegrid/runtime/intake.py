@@ -30,7 +30,7 @@ def event_of(
         case inbox.Feedback():
             return _feedback(item)
         case inbox.Close():
-            return _close(item, session, bundle)
+            return _close(item, session, bundle, waiting)
 
 
 def outcome_of(session: Session, bundle: Bundle) -> str:
@@ -75,9 +75,13 @@ def _feedback(item: inbox.Feedback) -> ev.NewEvent:
     return ev.NewEvent(given)
 
 
-def _close(item: inbox.Close, session: Session, bundle: Bundle) -> ev.NewEvent | None:
-    if session.run is not None:
-        return None
+def _close(
+    item: inbox.Close, session: Session, bundle: Bundle, waiting: Collection[str]
+) -> ev.NewEvent | None:
+    if session.run is not None or waiting:
+        # Who asked for the end gets it after what was accepted before; a session that is at work again is not idle.
+        again = ev.OperatorActed(action="close_not_idle", by=item.by)
+        return ev.NewEvent(again) if item.since else None
     if session.outcome:
         return ev.NewEvent(ev.OperatorActed(action="close_again", by=item.by))
     return ev.NewEvent(ev.SessionClosed(outcome=outcome_of(session, bundle), reason=item.reason))

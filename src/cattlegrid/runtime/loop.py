@@ -10,9 +10,11 @@ from cattlegrid.core.bundle import Bundle
 from cattlegrid.core.tools import Effect, Retry
 from cattlegrid.core.verdicts import Decision
 from cattlegrid.journal.events import ApprovalDecision, HoldReason, RunStatus, StepKind
-from cattlegrid.runtime.context import Span, estimated_tokens, span_to_drop
-from cattlegrid.runtime.state import Asked, Phase, Run, Session, Step
+from cattlegrid.runtime.context import Span, estimated_tokens, holds_turns, span_to_drop
+from cattlegrid.runtime.state import SETTLED, Asked, Phase, Run, Session, Step
 
+LEAST_CALL_S = 0.05
+"""A run with less time left than this asks nobody any more: its time is over."""
 MAX_RUN_ATTEMPTS = 5
 """Writers that may lose their life over one run."""
 
@@ -46,6 +48,10 @@ class Compact(msgspec.Struct, frozen=True):
 
     span: Span
     strategy: str
+
+
+class DropUnsent(msgspec.Struct, frozen=True):
+    """Drop what this run would send next: it does not fit, and neither would it in the next run."""
 
 
 class StartCalls(msgspec.Struct, frozen=True):
@@ -116,6 +122,7 @@ Action = (
     | Chat
     | Summarise
     | Compact
+    | DropUnsent
     | StartCalls
     | RunApproved
     | RefuseHeld
@@ -134,6 +141,8 @@ def next_action(session: Session, bundle: Bundle) -> Action:
     run = session.run
     if run is None:
         return Rest()
+    if session.outcome:
+        return Finish(RunStatus.CANCELLED, "session_ended")
     return _enter(run) or _go_on_with_steps(run, bundle) or _go_on_with_run(session, run, bundle)
 
 
@@ -174,25 +183,47 @@ def _go_on(step: Step, run: Run, bundle: Bundle) -> Action | None:
             if run.cancelled_by:
                 return None
             agreed = step.decision in {ApprovalDecision.APPROVE, ApprovalDecision.MODIFY}
-            return RunApproved(step) if agreed else RefuseHeld(step)
+            return _once_alone(RunApproved(step), run) if agreed else RefuseHeld(step)
         case Phase.DECIDED:
-            return Repeat(step) if step.decision is ApprovalDecision.APPROVE else Settle(step)
+            again = step.decision is ApprovalDecision.APPROVE
+            return _once_alone(Repeat(step), run) if again else Settle(step)
         case Phase.ORPHANED | Phase.DOUBTED:
             return _resolve(step, run, bundle)
         case _:
             return None
 
 
-def _resolve(step: Step, run: Run, bundle: Bundle) -> Action:
+def _once_alone(action: RunApproved | Repeat, run: Run) -> Action | None:
+    """The action, unless it is an effect and another one is under way: effects come one at a time."""
+    others = (step for step in run.steps.values() if step.phase is Phase.INTENDED and step.has_effect)
+    return None if action.step.has_effect and any(others) else action
+
+
+def _resolve(step: Step, run: Run, bundle: Bundle) -> Action | None:
     """What to do about a call whose outcome nobody knows."""
+    if _being_reconciled(step, run):
+        return None
+    if not step.has_effect and step.kind is not StepKind.RECONCILE and _ending(run, bundle) is not None:
+        return Settle(step)
     if step.repeatable and run.attempts <= MAX_RUN_ATTEMPTS:
-        return Repeat(step)
+        return _once_alone(Repeat(step), run)
     if not step.has_effect or (step.tool is not None and step.tool.retry is Retry.FREE):
         return Settle(step)
     manifest = bundle.tools.get(step.tool.tool) if step.tool is not None else None
     if manifest is not None and manifest.reconcile and not step.reconciled:
         return Reconcile(step)
     return HoldDoubt(step)
+
+
+def _being_reconciled(subject: Step, run: Run) -> bool:
+    """Whether the question what became of a call is still open."""
+    return any(
+        step.kind is StepKind.RECONCILE
+        and step.phase not in SETTLED
+        and step.tool is not None
+        and step.tool.undoes == subject.id
+        for step in run.steps.values()
+    )
 
 
 def _ending(run: Run, bundle: Bundle) -> Finish | None:
@@ -203,8 +234,10 @@ def _ending(run: Run, bundle: Bundle) -> Finish | None:
         return Finish(RunStatus.FAILED, "dead_letter")
     if run.chat_refused:
         return Finish(RunStatus.DENIED, "guard")
-    if run.answer is None and run.active_s > bundle.limits.run_s:
+    if run.answer is None and run.active_s > bundle.limits.run_s - LEAST_CALL_S:
         return Finish(RunStatus.PARTIAL, "time")
+    if run.overflowed:
+        return Finish(RunStatus.PARTIAL, "context")
     if run.asked is not None and run.turns >= bundle.limits.model_turns:
         return Finish(RunStatus.PARTIAL, "turns")
     if run.chat_failed:
@@ -254,8 +287,9 @@ def _next_turn(session: Session, run: Run, bundle: Bundle) -> Action:
     if estimated_tokens(session, bundle) > bundle.context.max_tokens:
         span = span_to_drop(session, bundle)
         if span is None:
-            return Finish(RunStatus.PARTIAL, "context")
-        if bundle.context.strategy == "summarise" and run.summary is None and not run.summary_failed:
+            return DropUnsent()
+        worth_it = bundle.context.strategy == "summarise" and holds_turns(session, span)
+        if worth_it and run.summary is None and not run.summary_failed:
             return Summarise(span)
         return Compact(span, bundle.context.strategy if run.summary is not None else "window")
     return Chat(tools_allowed=run.turns < limits.model_turns - 1)

@@ -14,7 +14,7 @@ from cattlegrid.core.verdicts import Crossing
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.parts import RequestDelta
 from cattlegrid.runtime import wording
-from cattlegrid.runtime.context import Span
+from cattlegrid.runtime.context import Span, span_to_drop
 from cattlegrid.runtime.plan import Desk, Launch, Plan, plan_of
 from cattlegrid.runtime.state import Run, Session, Step
 from cattlegrid.runtime.texts import bundle_ref
@@ -86,9 +86,11 @@ class ModelPlans:
             raise ValueError(f"{step.id} asks no model")
         if step.kind is ev.StepKind.CHAT:
             return self.chat(session, run, tools_allowed=step.model.tools_allowed, again=step)
-        first, count = step.model.request.appended[1], len(step.model.request.appended) - 2
-        start = next(place for place, message in enumerate(session.context) if message.ref == first)
-        return self.summary(session, run, Span(start, start + count), again=step)
+        # Nothing was sent since, so that the same part of the history has to go.
+        span = span_to_drop(session, self._desk.bundle)
+        if span is None:
+            raise ValueError(f"{step.id} summarises nothing")
+        return self.summary(session, run, span, again=step)
 
     def _step(
         self, session: Session, run: Run, request: ModelRequest, intent: ev.ModelIntent, again: Step | None

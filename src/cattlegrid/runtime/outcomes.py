@@ -12,7 +12,12 @@ from msgspec.structs import replace
 
 from cattlegrid.calls.retry import attempts_of
 from cattlegrid.core.bundle import Bundle
-from cattlegrid.core.errors import CattlegridError, ToolArgumentsInvalid, ToolResultInvalid
+from cattlegrid.core.errors import (
+    CattlegridError,
+    ModelProtocolError,
+    ToolArgumentsInvalid,
+    ToolResultInvalid,
+)
 from cattlegrid.core.messages import Message, Role
 from cattlegrid.core.requests import ModelOutcome, ToolOutcome
 from cattlegrid.core.tools import NotExecuted
@@ -34,11 +39,18 @@ class Recorder:
         self._texts = texts
         self._guards = guards
 
-    def answered(self, launch: Launch, outcome: ModelOutcome, context: GuardContext) -> ev.StepDone:
+    def answered(
+        self, launch: Launch, outcome: ModelOutcome, context: GuardContext
+    ) -> ev.StepDone | ev.StepFailed:
         """A model has answered."""
         response = outcome.response
         judged = self._guards.judge(Crossing.MODEL_RESPONSE, response.message, context)
         message = judged.content
+        if launch.kind is ev.StepKind.SUMMARY:
+            # Only its words stay in the conversation: a call in it would never be answered.
+            message = Message(Role.ASSISTANT, message.text.strip())
+            if not message.text:
+                return self._no_summary(launch, outcome)
         ref, size_bytes = self._texts.put_message(message)
         return ev.StepDone(
             step_id=launch.step_id,
@@ -55,6 +67,16 @@ class Recorder:
             attempts=outcome.attempts,
             decision=judged.decision,
             verdicts=judged.verdicts,
+        )
+
+    def _no_summary(self, launch: Launch, outcome: ModelOutcome) -> ev.StepFailed:
+        return ev.StepFailed(
+            step_id=launch.step_id,
+            code=ModelProtocolError.code,
+            duration_s=round(outcome.duration_s, 6),
+            attempts=outcome.attempts,
+            usage=outcome.response.usage,
+            cost_nano_usd=outcome.cost_nano_usd,
         )
 
     def _offered(self, name: str) -> str:

@@ -62,6 +62,8 @@ class Planner:
                 return self._ends.check_input(session, run)
             case loop.Compact(span=span, strategy=strategy):
                 return self._ends.compact(run, span, strategy)
+            case loop.DropUnsent():
+                return self._ends.drop_unsent(session, run)
             case loop.RefuseHeld(step=step):
                 return self._ends.refuse_held(run, step)
             case loop.RefuseRest(code=code):

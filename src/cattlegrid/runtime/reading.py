@@ -5,7 +5,7 @@ somebody may not see is `NotFound`, exactly like what does not exist.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -17,6 +17,7 @@ from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import decode
 from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
+from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.queued import QUEUED, queued_entry
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView, StepView
 from cattlegrid.runtime.texts import BUNDLE_PREFIX
@@ -234,17 +235,13 @@ def run_view(events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts,
 
 
 def _active_s(events: Sequence[ev.Event]) -> float:
-    total_s = (events[-1].at - events[0].at) / timedelta(seconds=1)
-    held_at: datetime | None = None
-    for event in events:
-        if isinstance(event.data, ev.StepHeld) and held_at is None:
-            held_at = event.at
-        elif isinstance(event.data, ev.ApprovalDecided) and held_at is not None:
-            total_s -= (event.at - held_at) / timedelta(seconds=1)
-            held_at = None
-    if held_at is not None:
-        total_s -= (events[-1].at - held_at) / timedelta(seconds=1)
-    return max(0.0, total_s)
+    """Seconds of the run without the time on hold, counted as the loop counts them."""
+    state = fold_all(
+        events[0].stream, [event for event in events if not isinstance(event.data, ev.RunFinished)]
+    )
+    return (
+        msgspec.structs.replace(state.run, last_at=events[-1].at).active_s if state.run is not None else 0.0
+    )
 
 
 def _total(usages: Sequence[Usage]) -> Usage:

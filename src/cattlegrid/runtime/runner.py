@@ -6,28 +6,33 @@ world, and the run is recovered by whoever takes the lease next.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
 
 import msgspec
 
 from cattlegrid.calls.perform import Calls
 from cattlegrid.calls.schemas import ToolSchemas
 from cattlegrid.core.bundle import Bundle
-from cattlegrid.core.errors import CattlegridError, StoreError, StoreUnavailable
+from cattlegrid.core.errors import AppendConflict, CattlegridError, StoreError, StoreUnavailable
 from cattlegrid.core.ids import Ids
 from cattlegrid.core.ports import Clock, CrashPoints
 from cattlegrid.guards.chain import GuardChain
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.store import JournalStore
-from cattlegrid.journal.writer import SessionWriter
+from cattlegrid.journal.writer import SessionWriter, Ticket
 from cattlegrid.runtime import inbox, intake, loop, wording
 from cattlegrid.runtime.calling import Caller
 from cattlegrid.runtime.fold import fold
 from cattlegrid.runtime.plan import Desk, Launch
 from cattlegrid.runtime.planner import Planner
-from cattlegrid.runtime.state import Session
+from cattlegrid.runtime.state import Phase, Session
 from cattlegrid.runtime.streams import RunStream, item_of
 from cattlegrid.runtime.texts import Texts
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +74,11 @@ class SessionRunner:
         self._calls: dict[str, asyncio.Task[None]] = {}
         self._drive: asyncio.Task[None] | None = None
         self._inbox_known = False
+        self._left_for_later = False
         self._news = asyncio.Event()
-        self._unannounced: list[ev.Event] = []
         self._failure: BaseException | None = None
+        self.takes_more = True
+        """Whether runs that wait are begun; what waits is durable, and begun by whoever has the session next."""
         self.idle_since_s = tools.clock.monotonic_s()
         writer.on_poisoned = self._on_poisoned
 
@@ -99,13 +106,13 @@ class SessionRunner:
         """Requests that wait for the open run to end."""
         return tuple(self._queue.values())
 
-    def begin(
-        self, run_id: str, started: ev.RunStarted, *, before: Sequence[ev.NewEvent] = ()
-    ) -> Awaitable[None]:
-        """Record a run that was admitted; the result tells when it is durable. Call `poke` to set it going."""
-        return self._append([*before, ev.NewEvent(started, run_id)])
+    def begin(self, run_id: str, started: ev.RunStarted, *, before: Sequence[ev.NewEvent] = ()) -> Ticket:
+        """Record a run that was admitted, and set it going once that is durable; the result tells when it is."""
+        ticket = self._append([*before, ev.NewEvent(started, run_id)])
+        ticket.when_durable(self.poke)
+        return ticket
 
-    def record(self, new: Sequence[ev.NewEvent]) -> Awaitable[None]:
+    def record(self, new: Sequence[ev.NewEvent]) -> Ticket:
         """Record what the engine itself has to say of the session."""
         return self._append(new)
 
@@ -113,8 +120,11 @@ class SessionRunner:
         """Lengthen the lease; a session that is lost to another writer stops."""
         try:
             await self._writer.renew()
-        except StoreError as error:
+        except AppendConflict as error:
             self._fail(error)
+        except StoreUnavailable as error:
+            # The lease still lasts as long as it did; no effect leaves once it has run out.
+            _LOG.warning("the lease of %s was not renewed: %s", self.session.id, error)
 
     def poke(self, *, inbox_changed: bool = False) -> None:
         """Something may be to do."""
@@ -136,15 +146,17 @@ class SessionRunner:
         ]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._calls.clear()
 
     async def hand_over(self) -> None:
-        """Make what was recorded durable and give the lease back."""
-        if not self.failed:
-            await self._writer.barrier()
+        """Make what was recorded durable, if that still can be, and give the lease back."""
+        try:
+            if not self.failed:
+                await self._writer.barrier()
             await self._writer.release()
+        except StoreError as error:
+            _LOG.warning("the lease of %s was not given back: %s", self.session.id, error)
 
     # the drive
 
@@ -163,17 +175,29 @@ class SessionRunner:
             await self._fold_inbox()
             action = loop.next_action(self.session, self.bundle)
             if isinstance(action, loop.Rest):
-                if not self._queue:
-                    self._forget_old_texts()
+                if not await self._next_run():
                     return
-                await self._begin_queued()
-            elif isinstance(action, loop.Wait):
-                if not self._calls:
-                    await self._writer.barrier()
-                    return
+            elif not isinstance(action, loop.Wait):
+                await self._act(action)
+            elif self._calls:
                 await self._wait_for_news()
             else:
-                await self._act(action)
+                await self._writer.barrier()
+                if self._inbox_known:
+                    return
+
+    async def _next_run(self) -> bool:
+        """Begin a run that waited; False when nothing is left to do."""
+        if self._queue and self.takes_more:
+            await self._begin_queued()
+            return True
+        if self._left_for_later and not self._queue:
+            # No run is open any more: what waited for that has its turn.
+            self._left_for_later = self._inbox_known = False
+        if not self._inbox_known:
+            return True
+        self._forget_old_texts()
+        return False
 
     async def _wait_for_news(self) -> None:
         self._news.clear()
@@ -196,38 +220,42 @@ class SessionRunner:
         needs_barrier = needs_barrier or any(isinstance(new.data, ev.StepHeld) for new in plan.events)
         if needs_barrier:
             self._tools.crash.reach("before_finish" if finishes else "before_intent")
-            await self._append(plan.events, announce=False)
+            await self._append(plan.events)
             self._tools.crash.reach("after_finish" if finishes else "after_intent")
-            self._announce()
         else:
             self._append(plan.events)
         if any(launch.has_effect for launch in plan.launches) and not self._writer.lease_valid():
-            raise StoreUnavailable("The lease of this session has run out.", detail="before a side effect")
+            # The store tells whether somebody has taken the session over; if so, this raises.
+            await self._writer.renew()
+        run = self.session.run
+        if run is None:
+            return
         for launch in plan.launches:
-            self._calls[launch.step_id] = asyncio.create_task(self._perform(launch), name=launch.step_id)
+            work = self._perform(launch, self.session, self._tools.stream_of(run.id))
+            self._calls[launch.step_id] = asyncio.create_task(work, name=launch.step_id)
 
-    async def _perform(self, launch: Launch) -> None:
-        session = self.session
-        stream = self._tools.stream_of(session.run.id if session.run is not None else "")
+    async def _perform(self, launch: Launch, session: Session, stream: RunStream) -> None:
         outcome = await self._caller.make(
             launch, session, on_delta=lambda delta: stream.provisional(delta, launch.step_id)
         )
-        run_id = self.session.run.id if self.session.run is not None else ""
-        self._append([ev.NewEvent(data, run_id) for data in outcome])
+        run = self.session.run
+        step = run.steps.get(launch.step_id) if run is not None else None
+        if run is None or step is None or step.phase is not Phase.INTENDED or self.failed:
+            return  # it was stopped, and has come back all the same
+        self._append([ev.NewEvent(data, run.id) for data in outcome])
         self._tools.crash.reach("after_outcome")
 
     # the inbox
 
     async def _fold_inbox(self) -> None:
-        if self._inbox_known:
-            return
-        self._inbox_known = True
-        for posted in await self._tools.store.inbox(self.session.id):
-            item = inbox.decode(posted.data)
-            if isinstance(item, inbox.QueuedRun):
-                self._enqueue(posted.id, item)
-                continue
-            await self._fold_in(posted.id, item)
+        while not self._inbox_known:
+            self._inbox_known = True
+            for posted in await self._tools.store.inbox(self.session.id):
+                item = inbox.decode(posted.data)
+                if isinstance(item, inbox.QueuedRun):
+                    self._enqueue(posted.id, item)
+                else:
+                    await self._fold_in(posted.id, item)
 
     async def _fold_in(self, id: str, item: intake.Folded) -> None:
         if isinstance(item, inbox.Decided):
@@ -235,10 +263,10 @@ class SessionRunner:
         waiting = {queued.run_id for queued in self._queue.values()}
         event = intake.event_of(item, self.session, self.bundle, waiting=waiting)
         if event is None:
+            self._left_for_later = True
             return
-        if isinstance(event.data, ev.CancelRequested):
-            self._cancel_calls()
-        await self._append([event], consumed=(id,))
+        stopped = self._stop_calls() if isinstance(event.data, ev.CancelRequested) else []
+        await self._append([event, *stopped], consumed=(id,))
         self._tools.crash.reach("after_inbox")
 
     def _enqueue(self, id: str, item: inbox.QueuedRun) -> None:
@@ -246,15 +274,14 @@ class SessionRunner:
         self._queue[id] = item
         run = self.session.run
         if new and item.interrupt and run is not None and not run.cancelled_by:
-            self._append([ev.NewEvent(ev.CancelRequested(by="user", reason="interrupted"), run.id)])
-            self._cancel_calls()
+            cancelled = ev.CancelRequested(by="user", reason="interrupted")
+            self._append([ev.NewEvent(cancelled, run.id), *self._stop_calls()])
 
     async def _begin_queued(self) -> None:
-        id = next(iter(self._queue))
-        item = self._queue.pop(id)
+        id, item = next(iter(self._queue.items()))
         await self._texts.load([item.input_ref])
         snapshot = await self._tools.calls.snapshot(self.bundle)
-        started = ev.RunStarted(
+        begins: ev.Data = ev.RunStarted(
             input_ref=item.input_ref,
             seed=self._tools.ids.seed(),
             features=item.features,
@@ -263,42 +290,46 @@ class SessionRunner:
             idempotency=item.idempotency,
             request_digest=item.request_digest,
         )
+        run_id = item.run_id
+        if item.idempotency and await self._tools.store.entry("idempotency", item.idempotency):
+            # Its like was admitted elsewhere in the meantime, and is never begun twice.
+            begins, run_id = ev.OperatorActed(action="request_repeated", by="", subject=run_id), ""
+        del self._queue[id]
         # A cancel that came while the request waited is still in the inbox.
         self._inbox_known = False
-        await self._append([ev.NewEvent(started, item.run_id)], consumed=(id,))
+        await self._append([ev.NewEvent(begins, run_id)], consumed=(id,))
 
-    def _cancel_calls(self) -> None:
-        """Stop the calls that may be stopped: those with an effect run to their end, which leaves no doubt."""
+    def _stop_calls(self) -> list[ev.NewEvent]:
+        """Stop the calls that may be stopped; those with an effect run to their end, and those that settle a doubt."""
         run = self.session.run
+        stopped: list[ev.NewEvent] = []
         for step in run.steps.values() if run is not None else ():
             task = self._calls.get(step.id)
-            if run is None or task is None or task.done() or step.has_effect:
+            if run is None or task is None or step.has_effect or step.kind is ev.StepKind.RECONCILE:
                 continue
+            if step.phase is not Phase.INTENDED:
+                continue  # its outcome is recorded already
             task.cancel()
             del self._calls[step.id]
-            stopped = ev.StepFailed(step_id=step.id, code="cancelled")
+            event = ev.StepFailed(step_id=step.id, code="cancelled")
             if step.tool is not None:
                 message = self._desk.answer_to(run, step, wording.CANCELLED)
                 ref, size_bytes = self._texts.put_message(message)
-                stopped = msgspec.structs.replace(stopped, content_ref=ref, content_bytes=size_bytes)
-            self._append([ev.NewEvent(stopped, run.id)])
+                event = msgspec.structs.replace(event, content_ref=ref, content_bytes=size_bytes)
+            stopped.append(ev.NewEvent(event, run.id))
+        return stopped
 
     # writing
 
-    def _append(
-        self, new: Sequence[ev.NewEvent], *, consumed: Sequence[str] = (), announce: bool = True
-    ) -> Awaitable[None]:
+    def _append(self, new: Sequence[ev.NewEvent], *, consumed: Sequence[str] = ()) -> Ticket:
         ticket = self._writer.append(new, bodies=self._texts.take_unwritten(), consumed=consumed)
         for event in ticket.events:
             self.session = fold(self.session, event)
-        self._unannounced.extend(ticket.events)
-        if announce:
-            self._announce()
+        ticket.when_durable(partial(self._announce, ticket.events))
         return ticket
 
-    def _announce(self) -> None:
-        """Tell the watchers of the run."""
-        events, self._unannounced = self._unannounced, []
+    def _announce(self, events: Sequence[ev.Event]) -> None:
+        """Tell the watchers of the run what has become durable: what they were told is never taken back."""
         for event in events:
             item = item_of(event)
             if item is None or not event.run_id:

@@ -3,14 +3,13 @@
 Whatever needs the writer of a session that runs elsewhere goes to its inbox; that writer folds it in.
 """
 
-import asyncio
+import contextlib
 from collections.abc import Callable
-from weakref import WeakValueDictionary
 
 import msgspec
 
-from cattlegrid.core.bundle import BundleVersion
-from cattlegrid.core.errors import LeaseHeld, NotFound
+from cattlegrid.core.bundle import Bundle, BundleVersion
+from cattlegrid.core.errors import LeaseHeld, NotFound, StoreError
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import micros
@@ -19,6 +18,7 @@ from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter, open_stream
 from cattlegrid.runtime import inbox
 from cattlegrid.runtime.fold import fold_all
+from cattlegrid.runtime.locks import Locks
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.runner import SessionRunner, Tools
 from cattlegrid.runtime.state import Phase, Session, held_step
@@ -50,28 +50,29 @@ class Sessions:
         self.streams = Streams()
         self.runners: dict[str, SessionRunner] = {}
         """The sessions at hand, by id."""
-        self._tools = msgspec.structs.replace(tools, stream_of=self.streams.of)
+        self._tools = msgspec.structs.replace(tools, stream_of=self.streams.fed)
         self._store = tools.store
         self._vault = vault
         self._bundles = bundles
         self._settings = settings
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()
 
     async def runner(self, session_id: str) -> SessionRunner:
         """The runner of a session; takes the lease when nobody has it. Raises LeaseHeld, NotFound, SessionEnded."""
-        async with self._lock(session_id):
+        async with self._locks.of(session_id):
             runner = self.runners.get(session_id)
             if runner is not None and runner.failed:
-                del self.runners[session_id]
-                await runner.abandon()
+                await self._end(session_id)
                 runner = None
             if runner is None:
                 runner = self.runners[session_id] = await self._take(session_id)
+                runner.poke()
         return runner
 
-    async def new(self, agent: str, principal: Principal) -> tuple[SessionRunner, ev.SessionOpened]:
+    async def new(
+        self, version: BundleVersion, bundle: Bundle, principal: Principal
+    ) -> tuple[SessionRunner, ev.SessionOpened]:
         """The runner of a session that does not exist before its first event is written, which is given too."""
-        version = await self._bundles.resolve(agent)
         owner = self._vault.owner_of(principal.tenant, principal.user)
         box = await self._vault.create_owner(owner)
         session_id = self._tools.ids.session()
@@ -82,7 +83,7 @@ class Sessions:
             self._tools,
             writer=writer,
             session=Session(id=session_id),
-            bundle=await self._bundles.bundle(version.digest),
+            bundle=bundle,
             texts=texts,
             user=principal.user,
         )
@@ -117,17 +118,29 @@ class Sessions:
         return True
 
     async def drop(self, session_id: str) -> None:
-        """Stop working on a session without another word: its writer is fenced, or is to be."""
-        runner = self.runners.pop(session_id, None)
-        if runner is not None:
-            await runner.abandon()
+        """Stop working on a session at once, and give its lease back: its writer has failed, or is to be fenced."""
+        async with self._locks.of(session_id):
+            await self._end(session_id)
 
     async def let_go(self, session_id: str) -> None:
         """Give the lease of an idle session back."""
-        runner = self.runners.get(session_id)
-        if runner is None or runner.busy:
+        async with self._locks.of(session_id):
+            runner = self.runners.get(session_id)
+            if runner is None or runner.busy:
+                return
+            run = runner.session.run
+            if run is None or held_step(run) or runner.failed:
+                await self._end(session_id)
+            else:
+                runner.poke()
+
+    async def _end(self, session_id: str) -> None:
+        runner = self.runners.pop(session_id, None)
+        if runner is None:
             return
-        del self.runners[session_id]
+        await runner.abandon()
+        if runner.session.run is not None:
+            self.streams.leave(runner.session.run.id)
         await runner.hand_over()
 
     async def writer_of(self, stream: str) -> tuple[SessionWriter, list[ev.Event]]:
@@ -153,9 +166,16 @@ class Sessions:
 
     async def _take(self, session_id: str) -> SessionRunner:
         writer, events = await self.writer_of(session_id)
-        session = fold_all(session_id, events)
+        try:
+            return await self._go_on(writer, fold_all(session_id, events), events)
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                await writer.release()
+            raise
+
+    async def _go_on(self, writer: SessionWriter, session: Session, events: list[ev.Event]) -> SessionRunner:
+        """The runner that goes on from what is recorded."""
         if session.opened is None:
-            await writer.release()
             raise NotFound("There is no session with this id.")
         box = await self._vault.open_owner(session.opened.owner)
         texts = Texts(box, self._store)
@@ -170,19 +190,13 @@ class Sessions:
         )
         run = session.run
         if run is not None:
+            self.streams.fed(run.id)
             self.streams.recall(run.id, events)
             under_way = any(step.phase is Phase.INTENDED for step in run.steps.values())
             if under_way or not held_step(run):
                 resumed = ev.RunResumed(epoch=writer.epoch, attempt=run.attempts + 1)
                 await runner.record([ev.NewEvent(resumed, run.id)])
         return runner
-
-    def _lock(self, session_id: str) -> asyncio.Lock:
-        """The lock of a session for as long as anybody wants it: its lease is taken once."""
-        lock = self._locks.get(session_id)
-        if lock is None:
-            lock = self._locks[session_id] = asyncio.Lock()
-        return lock
 
 
 def _opened(version: BundleVersion, principal: Principal, owner: str, principal_ref: str) -> ev.SessionOpened:

@@ -83,6 +83,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     note_ref: str = ""
     arguments_ref: str = ""
     """Arguments that a person put in the place of the model's."""
+    holds: int = 0
+    """How often a person was asked."""
     code: str = ""
     content: MessageRef | None = None
     value_ref: str = ""
@@ -136,7 +138,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Writers that took this run over."""
     asked: Asked | None = None
     steps: dict[str, Step] = {}
-    numbered: int = 0
     answer: MessageRef | None = None
     """The assistant's message that asks for nothing more."""
     chat_failed: str = ""
@@ -144,10 +145,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     chat_refused: bool = False
     summary: MessageRef | None = None
     summary_failed: bool = False
+    overflowed: bool = False
+    """What it has brought up does not fit the context, and was dropped unsent."""
     cancelled_by: str = ""
     held_s: float = 0.0
     held_since: datetime | None = None
     cost_nano_usd: int = 0
+
+    @property
+    def numbered(self) -> int:
+        """How many steps have their number."""
+        return len(self.steps)
 
     @property
     def active_s(self) -> float:

@@ -9,10 +9,11 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from cattlegrid.core.canonical import canonical_json
 from cattlegrid.core.errors import IntegrityError
-from cattlegrid.core.messages import Message
+from cattlegrid.core.messages import Message, ToolCall
 from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.store import BodyRow, JournalStore
 
@@ -25,6 +26,30 @@ _message_decoder = msgspec.json.Decoder(Message)
 def bundle_ref(text: str) -> str:
     """The reference of a text that belongs to the bundle, and is therefore not stored with the session."""
     return BUNDLE_PREFIX + sha256(text.encode()).hexdigest()[:32]
+
+
+def speakable(text: str) -> str:
+    """The text without lone surrogates, which no encoding of text can hold."""
+    return text.encode("utf-8", "ignore").decode()
+
+
+def encoded(message: Message) -> tuple[Message, bytes]:
+    """A message as it can be kept, and its encoding."""
+    try:
+        return message, _message_encoder.encode(message)
+    except UnicodeEncodeError:
+        message = replace(
+            message,
+            text=speakable(message.text),
+            refusal=speakable(message.refusal),
+            reasoning=tuple(map(speakable, message.reasoning)),
+            tool_call_id=speakable(message.tool_call_id),
+            tool_calls=tuple(
+                ToolCall(speakable(call.id), speakable(call.name), speakable(call.arguments))
+                for call in message.tool_calls
+            ),
+        )
+        return message, _message_encoder.encode(message)
 
 
 class Texts:
@@ -50,7 +75,7 @@ class Texts:
 
     def put_message(self, message: Message) -> tuple[str, int]:
         """Remember a message; its reference and the size of its encoding in bytes."""
-        content = _message_encoder.encode(message)
+        message, content = encoded(message)
         ref = self.put(content)
         self._messages[ref] = message
         return ref, len(content)

@@ -90,7 +90,7 @@ class ToolPlans:
         held = ev.StepHeld(
             step_id=step.id,
             # An approval is decided once; a second doubt about the same call is another question.
-            approval_id=first if step.hold is None else f"{first}.{step.attempt}",
+            approval_id=f"{first}.{step.holds}" if step.holds else first,
             hold=ev.HoldReason.IN_DOUBT,
             tool=intent,
             call_digest=self._desk.call_digest(session, intent),

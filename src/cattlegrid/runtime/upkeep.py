@@ -4,10 +4,13 @@ Each method is one round, made again and again by `Jobs`; all of them are idempo
 """
 
 import asyncio
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
-from cattlegrid.core.errors import LeaseHeld, SessionEnded, StoreUnavailable
+from cattlegrid.core.errors import CattlegridError, LeaseHeld, SessionEnded, StoreUnavailable
 from cattlegrid.core.ports import Clock, Jobs
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import from_micros, micros
@@ -18,7 +21,10 @@ from cattlegrid.runtime import inbox
 from cattlegrid.runtime.engine import Engine, EngineSettings
 from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.ports import Bundles
+from cattlegrid.runtime.runner import SessionRunner
+from cattlegrid.runtime.state import Session
 
+_LOG: Final = logging.getLogger(__name__)
 _ROUND: Final = 200
 """Entries looked at in one round; the next round takes the rest."""
 _CLOCK: Final = "clock"
@@ -56,14 +62,18 @@ class Upkeep:
 
     async def renew_leases(self) -> None:
         """Lengthen the leases of sessions at work; give those of idle ones back."""
-        now_s = self._clock.monotonic_s()
-        for session_id, runner in list(self._engine.runners.items()):
-            if runner.failed:
-                await self._engine.drop(session_id)
-            elif not runner.busy and now_s - runner.idle_since_s > self._settings.linger_s:
-                await self._engine.let_go(session_id)
-            else:
-                await runner.renew()
+        await asyncio.gather(
+            *(self._see_to(session_id, runner) for session_id, runner in self._engine.runners.items())
+        )
+
+    async def _see_to(self, session_id: str, runner: SessionRunner) -> None:
+        idle_s = self._clock.monotonic_s() - runner.idle_since_s
+        if runner.failed:
+            await self._engine.drop(session_id)
+        elif not runner.busy and idle_s > self._settings.linger_s:
+            await self._engine.let_go(session_id)
+        else:
+            await runner.renew()
 
     async def attend_inboxes(self) -> None:
         """See to what others have posted."""
@@ -77,10 +87,28 @@ class Upkeep:
                 await self._attend(entry.stream)
 
     async def _attend(self, session_id: str) -> None:
+        with self._alone(session_id):
+            try:
+                await self._engine.attend(session_id)
+            except SessionEnded:
+                await self._close_erased(session_id)
+
+    async def _post(self, session_id: str, item: inbox.Item) -> None:
+        with self._alone(session_id):
+            try:
+                await self._engine.post(session_id, item)
+            except SessionEnded:
+                await self._close_erased(session_id)
+
+    @contextmanager
+    def _alone(self, session_id: str) -> Generator[None]:
+        """One session that cannot be read must not keep the others from their turn."""
         try:
-            await self._engine.attend(session_id)
-        except SessionEnded:
-            await self._close_erased(session_id)
+            yield
+        except StoreUnavailable:
+            raise
+        except CattlegridError as error:
+            _LOG.error("session %s cannot be attended to: %s", session_id, error)
 
     async def expire_approvals(self) -> None:
         """Reject what nobody has decided in time."""
@@ -88,16 +116,18 @@ class Upkeep:
         query = EntryQuery(kind="approval", statuses=("pending",), due_before_us=now_us, limit=_ROUND)
         for entry in await self._store.entries(query):
             expired = inbox.Decided(approval_id=entry.id, decision=ev.ApprovalDecision.EXPIRED, by=_CLOCK)
-            await self._engine.post(entry.stream, expired)
+            await self._post(entry.stream, expired)
 
     async def close_idle_sessions(self) -> None:
         """Close sessions that have been idle for as long as their bundle says, unless a run waits for a person."""
         now = self._clock.now()
         for entry in await self._live("session", "open"):
-            bundle = await self._bundles.bundle(entry.ref)
-            idle_s = (now - from_micros(entry.updated_us)) / timedelta(seconds=1)
-            if idle_s > bundle.outcome.idle_s and not await self._has_open_run(entry.stream):
-                await self._engine.post(entry.stream, inbox.Close(by=_CLOCK, reason="idle"))
+            with self._alone(entry.stream):
+                bundle = await self._bundles.bundle(entry.ref)
+                idle_s = (now - from_micros(entry.updated_us)) / timedelta(seconds=1)
+                if idle_s > bundle.outcome.idle_s and not await self._has_open_run(entry.stream):
+                    close = inbox.Close(by=_CLOCK, reason="idle", since=str(entry.updated_us))
+                    await self._post(entry.stream, close)
 
     async def _has_open_run(self, session_id: str) -> bool:
         query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
@@ -140,19 +170,18 @@ class Upkeep:
         except LeaseHeld:
             return
         session = fold_all(session_id, events)
-        ending: list[ev.NewEvent] = []
-        if session.run is not None:
-            ending.append(
-                ev.NewEvent(ev.RunFinished(status=ev.RunStatus.ERASED, reason="erased"), session.run.id)
-            )
-        if not session.outcome:
-            ending.append(ev.NewEvent(ev.SessionClosed(outcome="erased")))
-        left = tuple(item.id for item in await self._store.inbox(session_id))
-        if ending or left:
-            if not ending:
-                ending.append(ev.NewEvent(ev.OperatorActed(action="inbox_dropped", by="erasure")))
-            await writer.append(ending, consumed=left)
-        self._engine.announce_end(session.run.id if session.run is not None else "", writer.seq)
+        posted = await self._store.inbox(session_id)
+        items = [inbox.decode(item.data) for item in posted]
+        queued = [item for item in items if isinstance(item, inbox.QueuedRun)]
+        ended = [session.run.id] if session.run is not None else []
+        ended += [item.run_id for item in queued]
+        ending = _ends(session, queued)
+        if posted and not ending:
+            ending.append(ev.NewEvent(ev.OperatorActed(action="inbox_dropped", by="erasure")))
+        if ending:
+            await writer.append(ending, consumed=[item.id for item in posted])
+        for run_id in ended:
+            self._engine.announce_end(run_id, writer.seq)
         await writer.release()
 
     async def retire(self, *, before: datetime) -> int:
@@ -202,18 +231,30 @@ class Upkeep:
     async def drain(self, timeout_s: float) -> int:
         """Take nothing new, let what is under way end, hand over the rest; how many sessions were cut short."""
         self._engine.begin_draining()
+        for runner in self._engine.runners.values():
+            runner.takes_more = False
         busy = [
             asyncio.create_task(runner.settle()) for runner in self._engine.runners.values() if runner.busy
         ]
         if busy:
-            await asyncio.wait(busy, timeout=timeout_s)
-        cut = 0
-        for task in busy:
-            if not task.done():
+            _, left = await asyncio.wait(busy, timeout=timeout_s)
+            for task in left:
                 task.cancel()
-        for session_id, runner in list(self._engine.runners.items()):
-            if runner.busy:
-                cut += 1
-                await runner.abandon()
-            await self._engine.let_go(session_id)
+        at_hand = list(self._engine.runners.items())
+        cut = sum(runner.busy for _, runner in at_hand)
+        await asyncio.gather(*(self._engine.drop(session_id) for session_id, _ in at_hand))
         return cut
+
+
+def _ends(session: Session, queued: Sequence[inbox.QueuedRun]) -> list[ev.NewEvent]:
+    """What ends every run that an erased user was promised, and the session."""
+    erased = ev.RunFinished(status=ev.RunStatus.ERASED, reason="erased")
+    ending: list[ev.NewEvent] = []
+    if session.run is not None:
+        ending.append(ev.NewEvent(erased, session.run.id))
+    for item in queued:
+        began = ev.RunStarted(input_ref=item.input_ref, seed=0, roles=item.roles)
+        ending += [ev.NewEvent(began, item.run_id), ev.NewEvent(erased, item.run_id)]
+    if not session.outcome:
+        ending.append(ev.NewEvent(ev.SessionClosed(outcome="erased")))
+    return ending

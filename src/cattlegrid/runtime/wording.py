@@ -27,6 +27,7 @@ _REASONS: Final = {
     "turns": "the number of steps for one request was used up",
     "context": "the conversation has become too long",
     "cancelled": "the request was cancelled",
+    "session_ended": "the session had ended",
     "dead_letter": "the service was interrupted too often",
 }
 
@@ -75,6 +76,12 @@ def tool_failed(message: str, *, unknown: bool) -> str:
 def withheld(tool: str) -> str:
     """For a result that a guard keeps back."""
     return f"The result of `{tool}` was withheld by a check."
+
+
+def dropped(done: Sequence[str]) -> str:
+    """For the model, in the next run: what stood here did not fit."""
+    what = f" What it has done: {', '.join(done)}." if done else ""
+    return f"(A request, or what its calls returned, was too long to be kept here.{what})"
 
 
 def unfinished(degrade: str, *, reason: str, spoken: str, done: Sequence[str]) -> str:

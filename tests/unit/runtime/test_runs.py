@@ -1,10 +1,12 @@
 """Runs of the native loop, through the engine's public API, with everything in memory."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from cattlegrid.core.bundle import Limits
 from cattlegrid.journal import events as ev
-from cattlegrid.testing.models import answer, call
+from cattlegrid.testing.models import Answer, answer, call
 from cattlegrid.testing.world import ANA, STAFF, World, bundle_of, tool_of
 
 pytestmark = pytest.mark.anyio
@@ -13,14 +15,14 @@ REFUND = tool_of("refund", effect="write", retry="keyed", arguments={"order": "i
 FIND = tool_of("find_order", arguments={"order": "integer"})
 
 
-def shop(**options: object) -> World:
+def shop(*, model: Iterable[Answer]) -> World:
     return World(
         bundle_of("support", tools=[FIND, REFUND], approve={"refund": "amount > 50"}),
+        model=model,
         functions={
             "find_order": lambda order: {"order": order, "paid": 79.9},
             "refund": lambda order, amount: {"id": 1},
         },
-        **options,  # pyright: ignore[reportArgumentType]
     )
 
 
