@@ -31,7 +31,9 @@ def main() -> int:
     arguments = _parse()
     console = Console(stderr=arguments.json, highlight=False)
     if not (ROOT / "cattlegrid.yaml").is_file():
-        console.print("The demo plays the reference agent of the repository: run `make demo` in a clone of it.")
+        console.print(
+            "The demo plays the reference agent of the repository: run `make demo` in a clone of it."
+        )
         return 2
     console.print(f"[bold]That Friday night[/bold]  ({HEADER})\n", soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="cattlegrid-demo-"))
@@ -43,9 +45,15 @@ def main() -> int:
         _tell(lines, took_s, console)
         if error:
             console.print(f"[red]broken:[/red] {escape(error)}")
-        kept = not error and all(line.kept for line in lines) and took_s < BUDGET_S
+        kept = promises_kept(lines, error=error, took_s=took_s)
         if arguments.json:
-            report = {"kept": kept, "took_s": round(took_s, 1), "budget_s": BUDGET_S, "acts": lines, "error": error}
+            report = {
+                "kept": kept,
+                "took_s": round(took_s, 1),
+                "budget_s": BUDGET_S,
+                "acts": lines,
+                "error": error,
+            }
             sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         if arguments.keep:
             _keep(stage, folder, console)
@@ -53,6 +61,11 @@ def main() -> int:
         stage.stop()
         shutil.rmtree(folder, ignore_errors=True)
     return 0 if kept else 1
+
+
+def promises_kept(lines: list[Line], *, error: str, took_s: float) -> bool:
+    """Whether every act was played, kept its promise, and all of them together their time."""
+    return bool(lines) and not error and all(line.kept for line in lines) and took_s < BUDGET_S
 
 
 def _parse() -> argparse.Namespace:
@@ -83,7 +96,13 @@ def _play(stage: Stage, only: int | None, console: Console) -> tuple[list[Line],
 def _show_run(stage: Stage, story: Story, console: Console) -> None:
     """The operator's own command, on the run of the customer."""
     command = [sys.executable, "-m", "cattlegrid.app.cli", "--url", stage.url]
-    command += ["--key", (stage.folder / "dev-operator.key").read_text().strip(), "runs", "show", story.run_id]
+    command += [
+        "--key",
+        (stage.folder / "dev-operator.key").read_text().strip(),
+        "runs",
+        "show",
+        story.run_id,
+    ]
     shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     if shown.returncode:
         raise BrokenPromise(f"runs show: {shown.stderr.strip()}")
@@ -98,7 +117,9 @@ def _tell(lines: list[Line], took_s: float, console: Console) -> None:
         text = f"  {line.act} {line.name:<{names}}  {line.scene:<{scenes}}  {line.result}  {mark}"
         console.print(text, soft_wrap=True)
     kept = sum(line.kept for line in lines)
-    console.print(f"  {kept} of {len(lines)} promises kept in {took_s:.0f} s       one again: make demo ACT=2")
+    console.print(
+        f"  {kept} of {len(lines)} promises kept in {took_s:.0f} s       one again: make demo ACT=2"
+    )
 
 
 def _keep(stage: Stage, folder: Path, console: Console) -> None:

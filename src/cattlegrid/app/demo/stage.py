@@ -39,14 +39,27 @@ class Stage:
     def start(self, *, crash_at: str = "") -> float:
         """Start the server; seconds until it was ready."""
         began_s = time.perf_counter()
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("CATTLEGRID_", "OPENAI_"))}
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CATTLEGRID_", "OPENAI_"))
+        }
         environ |= {
             "CATTLEGRID_STATE": str(self.folder),
             "SUPPORT_DB": str(self.folder / "shop.db"),
             "CATTLEGRID_CRASH_AT": crash_at,
             "PYTHONWARNINGS": "ignore",
         }
-        command = [sys.executable, "-m", "cattlegrid.app.cli", "--folder", str(self._root), "dev", "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "cattlegrid.app.cli",
+            "--folder",
+            str(self._root),
+            "dev",
+            "--port",
+            str(self.port),
+        ]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._root, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -102,16 +115,16 @@ class Stage:
                 self._process.kill()
                 self._process.wait()
 
-    def call(self, method: str, path: str, body: object = None, *, staff: bool = False, user: str = "") -> dict[str, Any]:
+    def call(
+        self, method: str, path: str, body: object = None, *, staff: bool = False, user: str = ""
+    ) -> dict[str, Any]:
         """A request of a customer or of staff. Raises BrokenPromise for an error, ConnectionError when it is cut off."""
         name = "dev-operator.key" if staff else "dev-user.key"
         headers = {"Authorization": f"Bearer {(self.folder / name).read_text().strip()}"}
         if user:
             headers["X-Cattlegrid-User"] = user
         try:
-            answer = httpx2.request(
-                method, f"{self.url}{path}", json=body, headers=headers, timeout=ANSWER_S
-            )
+            answer = httpx2.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=ANSWER_S)
         except httpx2.TransportError as error:
             raise ConnectionError(str(error)) from error
         if answer.is_error:
