@@ -18,7 +18,7 @@ from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import decode
 from cattlegrid.journal.store import EntryQuery, FeedRow, JournalStore
 from cattlegrid.telemetry import names
-from cattlegrid.telemetry.series import OTHER, Counter, Gauge, Histograms
+from cattlegrid.telemetry.series import OTHER, SECONDS, TOKENS, Counter, Gauge, Histograms
 
 Kept = TypeVar("Kept")
 
@@ -83,9 +83,13 @@ class Metrics:
                     names.ERROR_TYPE,
                 )
             ),
+            borders=SECONDS,
         )
         self.tool_durations = Histograms(
-            "cattlegrid_tool_duration_seconds", "Duration of calls to tools.", ("tool", "status")
+            "cattlegrid_tool_duration_seconds",
+            "Duration of calls to tools.",
+            ("tool", "status"),
+            borders=SECONDS,
         )
         self.tokens = Histograms(
             names.prometheus(names.CLIENT_TOKEN_USAGE),
@@ -94,6 +98,7 @@ class Metrics:
                 names.prometheus(label)
                 for label in (names.TOKEN_TYPE, names.PROVIDER_NAME, names.REQUEST_MODEL)
             ),
+            borders=TOKENS,
         )
         self.waiting = Gauge("cattlegrid_approvals_waiting", "Calls that wait for a person.", ("status",))
 

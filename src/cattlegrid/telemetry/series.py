@@ -10,8 +10,10 @@ from cattlegrid.telemetry.histogram import GAMMA, Histogram
 
 MAX_SERIES: Final = 200
 OTHER: Final = "other"
-_BORDER_STEP: Final = 8
-"""Every eighth border of a histogram is shown: each is 2.14 times the one before, and its count is exact."""
+SECONDS: Final = range(-72, 49, 8)
+"""Borders from 1 ms to 97 s: every eighth of a histogram, each 2.14 times the one before, their counts exact."""
+TOKENS: Final = range(0, 145, 8)
+"""Borders from 1 to 912,000."""
 
 Labels = tuple[str, ...]
 Value = TypeVar("Value")
@@ -82,9 +84,13 @@ class Gauge(_Family[float]):
 
 
 class Histograms(_Family[Histogram]):
-    """A histogram for each combination of labels."""
+    """A histogram for each combination of labels, shown at borders that never change."""
 
     kind = "histogram"
+
+    def __init__(self, name: str, description: str, labels: Labels = (), *, borders: range) -> None:
+        super().__init__(name, description, labels)
+        self._borders = borders
 
     def add(self, *labels: str, value: float) -> None:
         """Count a value. Raises ValueError for another number of labels, or for no finite number."""
@@ -92,21 +98,12 @@ class Histograms(_Family[Histogram]):
         self._series.setdefault(place, Histogram()).add(value)
 
     def _lines(self, labels: Mapping[str, str], value: Histogram) -> Iterator[str]:
-        for border in _borders(value):
+        for border in self._borders:
             at_most = _braced({**labels, "le": _number(GAMMA**border)})
             yield f"{self.name}_bucket{at_most} {value.at_most(border)}"
         yield f"{self.name}_bucket{_braced({**labels, 'le': '+Inf'})} {value.count}"
         yield f"{self.name}_sum{_braced(labels)} {_number(value.total)}"
         yield f"{self.name}_count{_braced(labels)} {value.count}"
-
-
-def _borders(histogram: Histogram) -> range:
-    """The borders from just below the least to just above the greatest value; they stay as more comes in between."""
-    if not histogram.buckets:
-        return range(0)
-    least, most = min(histogram.buckets), max(histogram.buckets)
-    first = (least - 1) // _BORDER_STEP * _BORDER_STEP
-    return range(first, most + _BORDER_STEP, _BORDER_STEP)
 
 
 def _braced(labels: Mapping[str, str]) -> str:

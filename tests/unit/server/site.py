@@ -1,8 +1,8 @@
 """The server over an engine in memory, and two ways to talk to it: an HTTP client, and a wire that can be cut."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 import httpx2
 import msgspec
@@ -16,8 +16,11 @@ from cattlegrid.server.app import create_app
 from cattlegrid.server.keys import KeyRing, NewKey
 from cattlegrid.server.services import ServerSettings, Services
 from cattlegrid.telemetry.metrics import Metrics
+from cattlegrid.testing.clock import ManualClock
 from cattlegrid.testing.models import Answer
 from cattlegrid.testing.world import ANA, BO, STAFF, FixedBundles, World, bundle_of, tool_of
+
+T = TypeVar("T")
 
 REFUND = tool_of("refund", effect="write", retry="keyed", arguments={"order": "integer", "amount": "number"})
 FIND = tool_of("find_order", arguments={"order": "integer"})
@@ -104,6 +107,18 @@ class Site:
         """A request whose answer is read as it comes."""
         sent = {"Content-Type": "application/json", **self.headers(who, **headers)}
         return Wire(self.app, method, path, [body], sent)
+
+
+async def while_time_passes(clock: ManualClock, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that pauses for moments, as between two attempts; longer sleeps are not disturbed."""
+    task = asyncio.create_task(work)
+    async with asyncio.timeout(10):
+        while not task.done():
+            await asyncio.sleep(0)
+            due_s = clock.next_due_s
+            if due_s is not None and due_s < 5:
+                clock.advance(due_s)
+    return task.result()
 
 
 def _find_order(order: int) -> object:
