@@ -269,8 +269,6 @@ REQUIREMENTS: Final = (
 # fmt: off
 PENDING: Final = frozenset[str](
     {
-        "newcomer:demo-acts", "newcomer:demo-kill", "newcomer:demo-why", "newcomer:demo-json",
-        "newcomer:demo-fails", "newcomer:own-agent", "newcomer:scripted-or-real",
         "journal:streams", "journal:closed-union", "journal:upcasters", "journal:bodies", "journal:keys",
         "journal:keyed-digests", "journal:deltas", "journal:writer", "journal:inbox", "journal:lease",
         "journal:compare-and-set", "journal:group-commit", "journal:barrier", "journal:poisoned",
@@ -284,11 +282,11 @@ PENDING: Final = frozenset[str](
         "server:sessions-runs", "server:idempotency", "server:events", "server:provisional",
         "server:cancel", "server:approvals", "server:feedback", "server:replay", "server:probes",
         "server:keys", "server:bind", "server:errors", "server:schemathesis",
-        "cli:commands", "cli:json", "cli:init", "cli:dev", "cli:inspect", "cli:errors",
+        "cli:json", "cli:init", "cli:dev",
         "input:size", "input:text",
         "input:foreign", "input:concurrent", "input:mismatch",
         "fault:disk-full", "fault:database", "fault:key-file",
-        "fault:sigterm", "fault:crash-points", "fault:random-kill", "fault:fdatasync", "fault:zombie",
+        "fault:sigterm", "fault:crash-points", "fault:random-kill", "fault:fdatasync",
         "fault:during-run",
         "privacy:erase-files", "privacy:isolation",
         "bench:json-line", "bench:start", "bench:growth",

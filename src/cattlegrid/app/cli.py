@@ -48,7 +48,7 @@ COMMANDS: Final = (
     Listed("approvals", "Decide on calls that wait for a person."),
     Listed("replay", "Run a recorded session again and compare every step."),
     Listed("bundle", "Build, compare and move versions of an agent."),
-    Listed("serve", "Serve the project in production."),
+    Listed("serve", "Serve the project for others."),
     Listed("keys", "Make and revoke API keys."),
     Listed("users", "Erase what is stored about a user."),
     Listed("verify", "Check that the journal is whole and unchanged."),
