@@ -28,9 +28,8 @@ def item(number: int, *, stream: str = "ses_1", key: str = "") -> InboxItem:
     )
 
 
-async def ids(store: JournalStore, **fields: object) -> list[str]:
+async def ids(store: JournalStore, query: EntryQuery) -> list[str]:
     """The ids of the entries that a query finds."""
-    query = msgspec.structs.replace(EntryQuery(kind="run"), **fields)
     return [entry.id for entry in await store.entries(query)]
 
 
@@ -113,19 +112,30 @@ class ReadingContract:
         found = await journal.store.entry("run", "run_4")
         assert found is not None
         store = journal.store
-        assert await ids(store) == ["run_5", "run_4", "run_3", "run_2", "run_1"]
-        assert await ids(store, limit=2) == ["run_5", "run_4"]
-        assert await ids(store, before_id="run_4", limit=2) == ["run_3", "run_2"]
-        assert await ids(store, statuses=("running",)) == ["run_5", "run_4"]
-        assert await ids(store, statuses=("failed", "completed")) == ["run_3", "run_2", "run_1"]
-        assert await ids(store, statuses=("running", "failed"), owner=OWNER, limit=2) == ["run_4", "run_3"]
-        assert await ids(store, owner="usr_other") == ["run_5"]
-        assert await ids(store, stream="ses_2") == ["run_5"]
-        assert await ids(store, tenant="acme", agent="support", stream="ses_1", limit=1) == ["run_4"]
-        assert await ids(store, tenant="other") == []
-        assert await ids(store, agent="other") == []
-        assert await ids(store, updated_before_us=found.updated_us) == ["run_2", "run_1"]
-        assert await ids(store, kind="session") == ["ses_2", "ses_1"]
+        assert await ids(store, EntryQuery(kind="run")) == ["run_5", "run_4", "run_3", "run_2", "run_1"]
+        assert await ids(store, EntryQuery(kind="run", limit=2)) == ["run_5", "run_4"]
+        assert await ids(store, EntryQuery(kind="run", before_id="run_4", limit=2)) == ["run_3", "run_2"]
+        assert await ids(store, EntryQuery(kind="run", statuses=("running",))) == ["run_5", "run_4"]
+        assert await ids(store, EntryQuery(kind="run", statuses=("failed", "completed"))) == [
+            "run_3",
+            "run_2",
+            "run_1",
+        ]
+        assert await ids(
+            store, EntryQuery(kind="run", statuses=("running", "failed"), owner=OWNER, limit=2)
+        ) == ["run_4", "run_3"]
+        assert await ids(store, EntryQuery(kind="run", owner="usr_other")) == ["run_5"]
+        assert await ids(store, EntryQuery(kind="run", stream="ses_2")) == ["run_5"]
+        assert await ids(
+            store, EntryQuery(kind="run", tenant="acme", agent="support", stream="ses_1", limit=1)
+        ) == ["run_4"]
+        assert await ids(store, EntryQuery(kind="run", tenant="other")) == []
+        assert await ids(store, EntryQuery(kind="run", agent="other")) == []
+        assert await ids(store, EntryQuery(kind="run", updated_before_us=found.updated_us)) == [
+            "run_2",
+            "run_1",
+        ]
+        assert await ids(store, EntryQuery(kind="session")) == ["ses_2", "ses_1"]
 
     async def test_entries_with_a_due_time_are_found_by_it(self, journal: JournalUnderTest) -> None:
         writer = await scribe(journal)
@@ -135,8 +145,10 @@ class ReadingContract:
             )
             batch = msgspec.structs.replace(writer.batch(said()), changes=(EntryChange(entry=entry),))
             await journal.store.append(batch)
-        assert await ids(journal.store, kind="approval", due_before_us=90) == ["apr_2"]
-        assert await ids(journal.store, kind="approval", due_before_us=91, statuses=("pending",)) == [
+        assert await ids(journal.store, EntryQuery(kind="approval", due_before_us=90)) == ["apr_2"]
+        assert await ids(
+            journal.store, EntryQuery(kind="approval", due_before_us=91, statuses=("pending",))
+        ) == [
             "apr_3",
             "apr_2",
         ]

@@ -1,0 +1,107 @@
+"""Our side: `SessionWriter`, vault and SQLite journal under the load, nothing left out.
+
+python -m benchmarks.journal.ours SESSIONS FOLDER [ROWS]   one JSON object; ROWS receives the encoded writes
+"""
+
+import asyncio
+import json
+import pickle
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.common import percentile
+from benchmarks.journal.load import ROUNDS, opened, run_writes
+from cattlegrid.adapters.clock import SystemClock
+from cattlegrid.adapters.sqlite.journal import SqliteJournal
+from cattlegrid.core.ids import Ids
+from cattlegrid.journal.bodies import OwnerBox
+from cattlegrid.journal.events import NewEvent
+from cattlegrid.journal.kek import Kek
+from cattlegrid.journal.store import Append
+from cattlegrid.journal.vault import Vault
+from cattlegrid.journal.writer import SessionWriter, open_stream
+
+LEASE_S = 30.0
+
+
+class Recording(SqliteJournal):
+    """Keeps every write that is made."""
+
+    writes: list[Append]
+
+    def append(self, batch: Append) -> asyncio.Future[None]:
+        self.writes.append(batch)
+        return super().append(batch)
+
+
+async def measure(sessions: int, folder: Path, rows: Path | None) -> dict[str, float]:
+    """Run the load; figures for each run."""
+    clock = SystemClock()
+    ids = Ids(clock)
+    kind = SqliteJournal if rows is None else Recording
+    store = await kind.open(folder / "journal.db", clock=clock)
+    if isinstance(store, Recording):
+        store.writes = []
+    vault = Vault(store, Kek(bytes(range(32))), clock)
+    open_sessions: list[tuple[SessionWriter, OwnerBox]] = []
+    for number in range(sessions):
+        box = await vault.create_owner(vault.owner_of("acme", f"user{number}"))
+        writer, _ = await open_stream(store, ids.session(), holder="bench", lease_s=LEASE_S, clock=clock)
+        await writer.append([NewEvent(opened(box.owner, "3f" * 32))])
+        open_sessions.append((writer, box))
+    runs, latencies_s, barriers_s = sessions * ROUNDS[sessions], list[float](), list[float]()
+    commits = store.commits
+    size_bytes = _size(folder)
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for writer, box in open_sessions:
+            group.create_task(_session(writer, box, ids, ROUNDS[sessions], latencies_s, barriers_s))
+    cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+    commits = store.commits - commits
+    if rows is not None and isinstance(store, Recording):
+        rows.write_bytes(pickle.dumps((commits, store.writes[sessions:])))
+    await store.close()
+    return {
+        "runs": runs,
+        "runs_per_s": runs / wall_s,
+        "p50_ms": percentile(latencies_s, 0.5) * 1000,
+        "p99_ms": percentile(latencies_s, 0.99) * 1000,
+        "barrier_p50_ms": percentile(barriers_s, 0.5) * 1000,
+        "cpu_ms_per_run": cpu_s / runs * 1000,
+        "bytes_per_run": (_size(folder) - size_bytes) / runs,
+        "transactions_per_run": commits / runs,
+    }
+
+
+async def _session(
+    writer: SessionWriter,
+    box: OwnerBox,
+    ids: Ids,
+    rounds: int,
+    latencies_s: list[float],
+    barriers_s: list[float],
+) -> None:
+    base = ""
+    for number in range(rounds):
+        started_s = time.perf_counter()
+        run_id = ids.run()
+        for write in run_writes(box, run_id, number, base):
+            ticket = writer.append(write.events, bodies=write.bodies)
+            if write.awaited:
+                waited_s = time.perf_counter()
+                await ticket
+                barriers_s.append(time.perf_counter() - waited_s)
+            else:
+                await asyncio.sleep(0)
+        latencies_s.append(time.perf_counter() - started_s)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the database, as it will be when its log is folded in."""
+    return sum(file.stat().st_size for file in folder.glob("journal.db"))
+
+
+if __name__ == "__main__":
+    kept = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    print(json.dumps(asyncio.run(measure(int(sys.argv[1]), Path(sys.argv[2]), kept))))
