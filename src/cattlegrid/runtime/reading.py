@@ -379,11 +379,11 @@ def _refused_view(event: ev.Event, data: ev.StepRefused, texts: Texts, known: St
 def refs_of(data: msgspec.Struct) -> set[str]:
     """Every reference to a body of the session's user that an event holds, its own parts included."""
     refs: set[str] = set()
-    for field in msgspec.structs.fields(data):
-        value: object = getattr(data, field.name)
+    for name in data.__struct_fields__:  # `msgspec.structs.fields` resolves annotations anew each time
+        value: object = getattr(data, name)
         if isinstance(value, msgspec.Struct):
             refs |= refs_of(value)
-        elif isinstance(value, str) and value and field.name.endswith("_ref"):
+        elif isinstance(value, str) and value and name.endswith("_ref"):
             refs.add(value)
     return {ref for ref in refs if not ref.startswith(BUNDLE_PREFIX)}
 

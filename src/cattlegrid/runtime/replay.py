@@ -11,7 +11,6 @@ from collections import deque
 from typing import Final, cast
 
 import msgspec
-from msgspec.structs import fields
 
 from cattlegrid.calls.schemas import ToolSchemas
 from cattlegrid.core.bundle import Bundle
@@ -145,12 +144,12 @@ def _compare(event: ev.Event, replayed: ev.Data | None, texts: Texts) -> Differe
     if type(replayed) is not type(recorded):
         shown = "nothing" if replayed is None else type(replayed).__name__
         return _difference(event, "event", type(recorded).__name__, shown)
-    for field in fields(recorded):
-        if field.name in _NOT_COMPARED:
+    for field in recorded.__struct_fields__:
+        if field in _NOT_COMPARED:
             continue
-        old, new = getattr(recorded, field.name), getattr(replayed, field.name)
+        old, new = getattr(recorded, field), getattr(replayed, field)
         if old != new:
-            name, old, new = _narrow(field.name, old, new)
+            name, old, new = _narrow(field, old, new)
             return _difference(event, name, _shown(old, texts), _shown(new, texts))
     return None
 
@@ -166,8 +165,8 @@ def _narrow(name: str, old: object, new: object) -> tuple[str, object, object]:
 def _parts(name: str, old: object, new: object) -> list[tuple[str, object, object]]:
     """The parts of two values of the same kind, side by side."""
     if isinstance(old, msgspec.Struct) and type(new) is type(old):
-        names = [field.name for field in fields(old)]
-        return [(f"{name}.{inner}", getattr(old, inner), getattr(new, inner)) for inner in names]
+        inner_names = old.__struct_fields__
+        return [(f"{name}.{inner}", getattr(old, inner), getattr(new, inner)) for inner in inner_names]
     if isinstance(old, tuple) and isinstance(new, tuple):
         pairs = zip(cast(tuple[object, ...], old), cast(tuple[object, ...], new), strict=False)
         return [(f"{name}[{place}]", *pair) for place, pair in enumerate(pairs)]
