@@ -269,11 +269,8 @@ REQUIREMENTS: Final = (
 # fmt: off
 PENDING: Final = frozenset[str](
     {
-        "journal:streams", "journal:closed-union", "journal:upcasters", "journal:bodies", "journal:keys",
-        "journal:keyed-digests", "journal:deltas", "journal:writer", "journal:inbox", "journal:lease",
-        "journal:compare-and-set", "journal:group-commit", "journal:barrier", "journal:poisoned",
-        "journal:seals", "journal:feed", "journal:contract", "journal:verify", "journal:erase",
-        "journal:erase-again", "journal:retention", "journal:state-machine",
+        "journal:erase",
+        "journal:retention",
         "runtime:outcome", "runtime:serial", "runtime:join", "runtime:loop", "runtime:parallel-tools",
         "runtime:context-window", "runtime:context-summary", "runtime:limits", "runtime:cancel",
         "runtime:hold", "runtime:approval-exact", "runtime:approval-reject", "runtime:hold-time",
@@ -285,8 +282,7 @@ PENDING: Final = frozenset[str](
         "cli:json", "cli:init", "cli:dev",
         "input:size", "input:text",
         "input:foreign", "input:concurrent", "input:mismatch",
-        "fault:disk-full", "fault:database", "fault:key-file",
-        "fault:sigterm", "fault:crash-points", "fault:random-kill", "fault:fdatasync",
+        "fault:sigterm", "fault:crash-points", "fault:random-kill",
         "fault:during-run",
         "privacy:erase-files", "privacy:isolation",
         "bench:json-line", "bench:start", "bench:growth",

@@ -29,6 +29,14 @@ class InMemory:
         return self.store
 
 
+@pytest.mark.requirement(
+    "journal:contract",
+    "journal:streams",
+    "journal:lease",
+    "journal:compare-and-set",
+    "journal:inbox",
+    "journal:feed",
+)
 class TestTheJournalInMemory(JournalContract):
     @pytest.fixture
     def journal(self) -> JournalUnderTest:
@@ -63,6 +71,14 @@ class InSqlite:
         self._opened.clear()
 
 
+@pytest.mark.requirement(
+    "journal:contract",
+    "journal:streams",
+    "journal:lease",
+    "journal:compare-and-set",
+    "journal:inbox",
+    "journal:feed",
+)
 class TestTheJournalInSqlite(JournalContract):
     @pytest.fixture
     async def journal(self, tmp_path: Path) -> AsyncGenerator[JournalUnderTest]:

@@ -358,7 +358,7 @@ class SqliteMachine(JournalMachine):
         shutil.rmtree(self.folder)
 
 
-TestTheMachineInMemory = MemoryMachine.TestCase
+TestTheMachineInMemory = pytest.mark.requirement("journal:state-machine")(MemoryMachine.TestCase)
 TestTheMachineInMemory.settings = settings(max_examples=60, stateful_step_count=40)
-TestTheMachineInSqlite = SqliteMachine.TestCase
+TestTheMachineInSqlite = pytest.mark.requirement("journal:state-machine")(SqliteMachine.TestCase)
 TestTheMachineInSqlite.settings = settings(max_examples=25, stateful_step_count=30)

@@ -38,6 +38,7 @@ async def test_no_key_is_made_without_leave(store: MemoryJournal, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.requirement("journal:keys", "fault:key-file")
 async def test_a_store_with_a_key_never_gets_another_one(store: MemoryJournal, tmp_path: Path) -> None:
     path = tmp_path / "key"
     made = await unlock(store, path=path, may_create=True)
@@ -47,6 +48,7 @@ async def test_a_store_with_a_key_never_gets_another_one(store: MemoryJournal, t
     assert not path.exists()
 
 
+@pytest.mark.requirement("journal:keys", "fault:key-file")
 async def test_another_key_is_refused(store: MemoryJournal, tmp_path: Path) -> None:
     await unlock(store, path=tmp_path / "key", may_create=True)
     await unlock(MemoryJournal(ManualClock()), path=tmp_path / "other", may_create=True)

@@ -46,6 +46,7 @@ def row_of(path: Path) -> tuple[Row, Any]:
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+@pytest.mark.requirement("journal:upcasters")
 def test_every_stored_event_still_reads_as_the_same_value(path: Path) -> None:
     row, value = row_of(path)
     assert json.loads(json.dumps(msgspec.to_builtins(decode(row).data))) == value
@@ -129,6 +130,7 @@ def test_a_missing_row_is_found(missing: int) -> None:
         check_chain(rows)
 
 
+@pytest.mark.requirement("journal:upcasters")
 def test_an_old_version_is_read_through_its_upcasters_one_after_the_other() -> None:
     raw = msgspec.msgpack.encode({"t": "run_resumed.-1", "number": 3})
     row = msgspec.structs.replace(
@@ -141,6 +143,7 @@ def test_an_old_version_is_read_through_its_upcasters_one_after_the_other() -> N
     assert decode(row, upcasters=upcasters).data == RunResumed(epoch=0, attempt=3)
 
 
+@pytest.mark.requirement("journal:closed-union")
 def test_an_unknown_type_is_an_integrity_error_that_names_it() -> None:
     raw = msgspec.msgpack.encode({"t": "teleported.1"})
     row = msgspec.structs.replace(

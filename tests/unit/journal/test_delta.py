@@ -37,6 +37,7 @@ def test_a_caller_that_knows_the_common_part_has_nothing_compared() -> None:
 
 
 @given(st.lists(st.tuples(REFS, st.booleans()), min_size=1, max_size=8))
+@pytest.mark.requirement("journal:deltas")
 def test_every_request_of_a_session_can_be_told_again(turns: list[tuple[list[str], bool]]) -> None:
     previous, base = list[str](), ""
     recorded, expected = list[Data](), list[tuple[str, ...]]()
@@ -80,6 +81,7 @@ def test_a_difference_to_something_that_is_not_there_is_found(delta: RequestDelt
         list(requests(events(asked("stp_1", RequestDelta(appended=("a",))), asked("stp_2", delta))))
 
 
+@pytest.mark.requirement("journal:deltas")
 def test_a_request_takes_as_many_bytes_at_turn_500_as_at_turn_10() -> None:
     sizes: list[int] = []
     refs: list[str] = []

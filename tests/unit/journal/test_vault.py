@@ -30,6 +30,7 @@ def vault() -> tuple[Vault, MemoryJournal]:
 
 @pytest.mark.parametrize("box", [ANN, BUNDLE], ids=lambda box: box.owner)
 @given(text=st.text() | st.binary() | st.sampled_from(["word " * 1000, "x" * 160, "x" * 159]))
+@pytest.mark.requirement("journal:bodies")
 def test_a_text_comes_back_as_it_was(box: OwnerBox, text: str | bytes) -> None:
     body = box.seal(text)
     assert box.open(body) == (text.encode() if isinstance(text, str) else text)
@@ -66,6 +67,7 @@ def test_a_body_of_another_owner_is_refused_even_under_the_same_key() -> None:
         BOB.open(msgspec.structs.replace(body, owner=BOB.owner))
 
 
+@pytest.mark.requirement("journal:bodies", "journal:keys")
 def test_nothing_of_a_users_text_shows_in_what_is_stored() -> None:
     body = ANN.seal("the secret word is marmalade, " * 20)
     assert b"marmalade" not in body.sealed
@@ -73,6 +75,7 @@ def test_nothing_of_a_users_text_shows_in_what_is_stored() -> None:
     assert body.digest != BUNDLE.digest("the secret word is marmalade, " * 20)[:32]
 
 
+@pytest.mark.requirement("journal:keyed-digests")
 def test_equal_texts_of_two_owners_have_unlike_digests() -> None:
     assert UserBox("usr_ann", b"a" * 32, Zstd()).digest("yes") != UserBox(
         "usr_bob", b"b" * 32, Zstd()

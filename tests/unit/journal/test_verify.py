@@ -117,6 +117,7 @@ def rewritten(stream: str, from_seq: int) -> Callable[[list[Row]], list[Row]]:
     return tamper
 
 
+@pytest.mark.requirement("journal:verify")
 async def test_an_honest_journal_passes_and_is_counted(journal: Journal) -> None:
     assert await journal.check() == Report(streams=3, events=8, seals=3, problems=())
 
@@ -155,6 +156,7 @@ async def test_a_cut_tail_is_found_by_the_head_that_was_left(journal: Journal) -
     assert [(problem.stream, problem.seq) for problem in problems] == [("ses_1", 4)]
 
 
+@pytest.mark.requirement("journal:verify", "journal:seals")
 async def test_a_cut_tail_whose_head_was_changed_too_is_found_by_its_seal(journal: Journal) -> None:
     journal.store.tamper = without("ses_1", 3, 4)
     (third,) = (row for row in await journal.store.rows("ses_1") if row.seq == 3)
@@ -172,6 +174,7 @@ async def test_a_cut_tail_whose_head_was_changed_too_is_found_by_its_seal(journa
     assert "cut" in problems[0].what
 
 
+@pytest.mark.requirement("journal:verify", "journal:seals")
 async def test_a_stream_rewritten_with_fitting_hashes_is_found_by_its_seals(journal: Journal) -> None:
     journal.store.tamper = rewritten("ses_1", 1)
     last = journal.store.tamper([found.row for found in await MemoryJournal.feed(journal.store, 0)])
@@ -267,6 +270,7 @@ async def test_seals_of_another_key_are_found(journal: Journal) -> None:
     assert [problem.seq for problem in report.problems] == [1, 2, 3]
 
 
+@pytest.mark.requirement("journal:seals")
 async def test_a_seal_covers_what_moved_since_the_one_before(journal: Journal) -> None:
     seals = [parse_seal(line) for line in journal.log.lines]
     assert [[head[:2] for head in seal.heads] for seal in seals] == [

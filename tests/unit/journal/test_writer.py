@@ -56,6 +56,7 @@ async def test_what_was_written_is_read_back_as_the_same_events(
     assert [event.seq for event in events] == list(range(1, len(EXAMPLES) + 1))
 
 
+@pytest.mark.requirement("journal:barrier")
 async def test_an_append_returns_at_once_and_its_ticket_tells_when_it_is_durable(
     store: MemoryJournal, clock: ManualClock
 ) -> None:
@@ -77,6 +78,7 @@ async def test_an_append_returns_at_once_and_its_ticket_tells_when_it_is_durable
     assert [decode(row) for row in await store.rows("ses_1")] == list(ticket.events)
 
 
+@pytest.mark.requirement("journal:writer")
 async def test_parallel_calls_hand_in_their_events_and_the_chain_holds(
     store: MemoryJournal, clock: ManualClock
 ) -> None:
@@ -115,6 +117,7 @@ async def test_a_task_that_stops_waiting_does_not_take_the_write_back(
     assert not writer.poisoned
 
 
+@pytest.mark.requirement("journal:poisoned")
 async def test_a_failed_write_poisons_the_writer_once_and_fails_everything_after_it(
     store: MemoryJournal, clock: ManualClock
 ) -> None:

@@ -56,6 +56,7 @@ async def test_an_erasure_is_told_as_done_only_when_the_log_is_cut(tmp_path: Pat
         assert key.wrapped not in bytes_of(tmp_path)
 
 
+@pytest.mark.requirement("journal:erase-again")
 async def test_a_restored_backup_is_erased_again_before_it_is_served(tmp_path: Path) -> None:
     path, backup = tmp_path / "journal.db", tmp_path / "backup"
     clock = ManualClock()

@@ -26,6 +26,7 @@ def largest_file(size_bytes: int) -> Generator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.requirement("fault:disk-full")
 async def test_a_full_disk_fails_the_writes_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     async with opened(path) as store:
@@ -59,6 +60,7 @@ async def test_a_full_disk_fails_the_writes_and_leaves_nothing_half_written(tmp_
             assert check_chain(await store.rows(f"ses_{number}"))[0] == 2
 
 
+@pytest.mark.requirement("fault:database")
 async def test_a_database_that_another_program_locks_fails_the_writes_until_it_is_free(
     tmp_path: Path,
 ) -> None:
@@ -93,6 +95,7 @@ async def test_a_short_lock_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.requirement("fault:database")
 async def test_a_file_that_is_deleted_stops_every_write_and_the_ping(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "journal.db"
     async with opened(path) as store:
@@ -168,6 +171,7 @@ async def test_an_append_that_cannot_be_bound_fails_alone(tmp_path: Path) -> Non
         assert [type(result) for result in results] == [type(None), AppendConflict, type(None)]
 
 
+@pytest.mark.requirement("journal:group-commit")
 async def test_many_writers_share_transactions(tmp_path: Path) -> None:
     async with opened(tmp_path / "journal.db", busy_s=5) as store:
         writers = [await writer_of(store, f"ses_{number}") for number in range(50)]
