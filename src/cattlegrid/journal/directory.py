@@ -91,8 +91,8 @@ def _touched(context: StreamContext, event: Event, *, status: str = "") -> Entry
     return EntryChange(entry=_entry(context, event, kind=SESSION, id=context.stream, status=status))
 
 
-def _run(context: StreamContext, event: Event, *, status: str, create: bool = False) -> EntryChange:
-    return EntryChange(entry=_entry(context, event, kind=RUN, id=event.run_id, status=status), create=create)
+def _run(context: StreamContext, event: Event, *, status: str) -> EntryChange:
+    return EntryChange(entry=_entry(context, event, kind=RUN, id=event.run_id, status=status))
 
 
 def _opened(context: StreamContext, event: Event, data: SessionOpened) -> Change:
@@ -106,7 +106,8 @@ def _closed(context: StreamContext, event: Event, data: SessionClosed) -> Change
 
 
 def _started(context: StreamContext, event: Event, data: RunStarted) -> Change:
-    changes = (_run(context, event, status=RUNNING, create=True), _touched(context, event))
+    run = _entry(context, event, kind=RUN, id=event.run_id, status=RUNNING, ref=str(event.seq))
+    changes = (EntryChange(entry=run, create=True), _touched(context, event))
     if not data.idempotency:
         return context, changes
     plain = _entry(context, event, kind=IDEMPOTENCY, id=data.idempotency, ref=event.run_id)

@@ -76,7 +76,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     status: str = ""
     ref: str = ""
-    """session: digest of the bundle; approval and idempotency: the run id."""
+    """session: digest of the bundle; run: sequence number of its first event; approval and idempotency: the run id."""
     digest: str = ""
     """idempotency: the keyed digest of the request."""
     due_us: int = 0

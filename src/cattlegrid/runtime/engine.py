@@ -90,7 +90,7 @@ class Engine:
         stream = self._sessions.streams.of(run_id)
         with stream.watched():
             if not stream.fed:
-                self._sessions.streams.recall(run_id, await self.reader.events(entry.stream))
+                self._sessions.streams.recall(run_id, await self.reader.events_of(entry))
             async for item in stream.follow(after):
                 yield item
 
@@ -257,7 +257,7 @@ class Engine:
             entry = await self._store.entry("run", run_id)
             if entry is None or entry.status == "held" or entry.stream in self._sessions.runners:
                 continue
-            self._sessions.streams.recall(run_id, await self.reader.events(entry.stream))
+            self._sessions.streams.recall(run_id, await self.reader.events_of(entry))
 
     def begin_draining(self) -> None:
         """Take no new requests."""

@@ -24,6 +24,7 @@ from cattlegrid.runtime.texts import BUNDLE_PREFIX
 
 _ERASED = "(erased)"
 _STAFF = ("operator", "approver")
+_PAGE = 100
 _message_decoder = msgspec.json.Decoder(Message)
 
 
@@ -77,13 +78,27 @@ class Reader:
     async def run(self, run_id: str, principal: Principal) -> RunView:
         """A run with its steps. Raises NotFound."""
         entry = await self.entry("run", run_id, principal)
-        events = await self.events(entry.stream)
-        opened = opened_of(events)
-        if entry.status == QUEUED and not any(event.run_id == run_id for event in events):
+        first = [decode(row) for row in await self._store.rows(entry.stream, limit=1)]
+        opened = opened_of(first)
+        own = await self.events_of(entry)
+        if not own:
             return await self._queued_run(entry, opened)
-        own = [event for event in events if event.run_id == run_id]
-        texts = await self.texts(entry.owner, [events[0], *own])
+        texts = await self.texts(entry.owner, [*first, *own])
         return run_view(own, opened, texts, entry)
+
+    async def events_of(self, run: Entry) -> list[ev.Event]:
+        """Everything recorded of one run, in order; reads no more of a long session than that."""
+        if run.status == QUEUED:
+            return []
+        found: list[ev.Event] = []
+        seq = int(run.ref) - 1
+        while True:
+            page = [decode(row) for row in await self._store.rows(run.stream, after_seq=seq, limit=_PAGE)]
+            found.extend(event for event in page if event.run_id == run.id)
+            over = bool(found) and isinstance(found[-1].data, ev.RunFinished)
+            if over or len(page) < _PAGE:
+                return found
+            seq = page[-1].seq
 
     async def _queued_run(self, entry: Entry, opened: ev.SessionOpened) -> RunView:
         try:
