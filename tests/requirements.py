@@ -278,14 +278,13 @@ PENDING: Final = frozenset[str](
         "runtime:exact-replay", "runtime:replay-difference", "runtime:upgrade", "runtime:state-machine",
         "server:sessions-runs", "server:idempotency", "server:events", "server:provisional",
         "server:cancel", "server:approvals", "server:feedback", "server:replay", "server:probes",
-        "server:keys", "server:bind", "server:errors", "server:schemathesis",
-        "cli:json", "cli:init", "cli:dev",
+        "server:keys", "server:errors", "server:schemathesis",
         "input:size", "input:text",
         "input:foreign", "input:concurrent", "input:mismatch",
         "fault:sigterm", "fault:crash-points", "fault:random-kill",
         "fault:during-run",
         "privacy:erase-files", "privacy:isolation",
-        "bench:json-line", "bench:start", "bench:growth",
+        "bench:json-line", "bench:growth",
     }
 )
 # fmt: on

@@ -6,6 +6,8 @@ import signal
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Final, Protocol
 
+import typer
+
 from cattlegrid.app.client import Client, StreamEvent
 from cattlegrid.app.views import Run
 
@@ -38,6 +40,7 @@ class Following:
         self._run_id = ""
         self._open: set[str] = set()
         self._held = False
+        self._asking: asyncio.Task[bytes] | None = None
         self.cancelled = False
         """Whether the person at the terminal has ended it."""
 
@@ -82,6 +85,8 @@ class Following:
         data = {name: str(value) for name, value in event.data.items()}
         step = data.get("step_id", "")
         self._run_id = data.get("run_id", self._run_id)
+        if self.cancelled:
+            self._ask_for_the_end()
         match event.type:
             case "message.delta":
                 self._listener.text(data.get("text", ""))
@@ -103,26 +108,35 @@ class Following:
             case _:
                 pass
 
+    def _ask_for_the_end(self) -> None:
+        """Cancel the run, once, as soon as it is known which one it is."""
+        if self._run_id and self._asking is None:
+            path = f"/runs/{self._run_id}/cancel"
+            self._asking = asyncio.get_running_loop().create_task(self._client.post(path))
+
     @contextlib.contextmanager
     def _interruptible(self) -> Generator[None]:
-        """Ctrl-C asks the server to end the run, and waits for that; a second one leaves."""
+        """Ctrl-C asks the server to end the run, and waits for that; a second one leaves, by `typer.Abort`."""
         loop = asyncio.get_running_loop()
         caller = asyncio.current_task()
-        asked: set[asyncio.Task[bytes]] = set()
+        left = asyncio.Event()
 
         def interrupted() -> None:
-            if self._run_id and not self.cancelled:
-                self.cancelled = True
-                asked.add(
-                    loop.create_task(self._client.post(f"/runs/{self._run_id}/cancel", {"reason": "Ctrl-C"}))
-                )
-            elif caller is not None:
+            if self.cancelled and caller is not None:
+                left.set()
                 caller.cancel()
+            self.cancelled = True
+            self._ask_for_the_end()
 
         loop.add_signal_handler(_INTERRUPT, interrupted)
         try:
             yield
+        except asyncio.CancelledError:
+            if caller is None or not left.is_set():
+                raise
+            caller.uncancel()
+            raise typer.Abort from None
         finally:
             loop.remove_signal_handler(_INTERRUPT)
-            for task in asked:
-                task.cancel()
+            if self._asking is not None:
+                self._asking.cancel()

@@ -6,11 +6,12 @@ from typing import Annotated, Final
 
 import typer
 
-from cattlegrid.app.client import LAST
+from cattlegrid.app.client import LAST, Client
 from cattlegrid.app.connect import Purpose, connect
 from cattlegrid.app.options import JsonOption, LimitOption, Options, command_group, examples, options_of
 from cattlegrid.app.render import session_text, sessions_table
 from cattlegrid.app.terminal import err, out, print_json
+from cattlegrid.app.views import Session
 
 app = command_group(
     "See and close conversations.",
@@ -20,6 +21,8 @@ app = command_group(
 )
 SessionArgument = Annotated[str, typer.Argument(help="A session's id, its beginning, or `last`.")]
 _SHOWN_RUNS: Final = 200
+_LOOKS: Final = 50
+_PAUSE_S: Final = 0.1
 
 
 @app.command("list", epilog=examples("cattlegrid sessions list", "cattlegrid sessions list -n 5 --json"))
@@ -70,7 +73,18 @@ async def _close(options: Options, given: str) -> None:
     async with connect(options, Purpose(runs=True)) as client:
         session_id = await client.id_of("session", given)
         await client.post(f"/sessions/{session_id}/close")
-        session = await client.session(session_id)
+        session = await _until_closed(client, session_id)
     out().print(
         f"{session_id} {'is being closed' if session.status == 'open' else f'is closed: {session.status}'}."
     )
+
+
+async def _until_closed(client: Client, session_id: str) -> Session:
+    """The session once it is closed, or as it is when its open run takes long to end."""
+    session = await client.session(session_id)
+    for _ in range(_LOOKS):
+        if session.status != "open":
+            break
+        await asyncio.sleep(_PAUSE_S)
+        session = await client.session(session_id)
+    return session
