@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 from msgspec.structs import replace
 
 from cattlegrid.core.bundle import Bundle, ContextPolicy, Limits, OutcomeRule, Tool
-from cattlegrid.core.messages import ModelRequest, Role, ToolCall
+from cattlegrid.core.messages import ModelRequest, ModelResponse, Role, ToolCall
 from cattlegrid.guards.chain import Guard
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import check_chain
@@ -148,7 +148,7 @@ def bundle(
     return replace(made, deny=dict(deny or {}))
 
 
-def calls(*names_and_ids: tuple[str, int]) -> Answer:
+def calls(*names_and_ids: tuple[str, int]) -> ModelResponse:
     """An answer that asks for these tools, each with `id`."""
     return answer(calls=[asked(name, id, place) for place, (name, id) in enumerate(names_and_ids)])
 
