@@ -6,7 +6,7 @@ Nothing here waits for the disk: every method queues a job, and the event loop g
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from cattlegrid.adapters.sqlite import operations, reading
 from cattlegrid.adapters.sqlite.database import Database
@@ -51,9 +51,7 @@ class SqliteJournal:
         self._pinged_at_s: float | None = None
 
     @classmethod
-    async def open(
-        cls, path: Path, *, clock: Clock, busy_s: float = 5.0, ledger: Path | None = None
-    ) -> "SqliteJournal":
+    async def open(cls, path: Path, *, clock: Clock, busy_s: float = 5.0, ledger: Path | None = None) -> Self:
         """Open the journal in `path`, made when new, brought up to date when old.
 
         Args:
