@@ -281,9 +281,9 @@ PENDING: Final = frozenset[str](
         "server:keys", "server:errors", "server:schemathesis",
         "input:size", "input:text",
         "input:foreign", "input:concurrent", "input:mismatch",
-        "fault:sigterm", "fault:crash-points", "fault:random-kill",
+        "fault:sigterm",
         "fault:during-run",
-        "privacy:erase-files", "privacy:isolation",
+        "privacy:erase-files",
         "bench:json-line", "bench:growth",
     }
 )

@@ -88,7 +88,7 @@ def pay_big(amount: int, ctx: Context) -> str:
     Args:
         amount: how much.
     """
-    return _tell("once", ctx.idempotency_key)
+    return _tell("big", ctx.idempotency_key)
 
 
 @tool(timeout_s=1.0)
@@ -108,6 +108,7 @@ class Counter:
     def __init__(self) -> None:
         self.once: Tally[str] = Tally()
         self.keyed: Tally[str] = Tally()
+        self.big: Tally[str] = Tally()
         self._lock = threading.Lock()
         outside = self
 
@@ -130,7 +131,8 @@ class Counter:
         with self._lock:
             if word == "arrived?":
                 return "yes" if self.once[key] else "no"
-            (self.once if word == "once" else self.keyed)[key] += 1
+            tallies = {"once": self.once, "keyed": self.keyed, "big": self.big}
+            tallies[word][key] += 1
             return "ok"
 
     def __enter__(self) -> Self:
@@ -155,8 +157,10 @@ def write_project(root: Path) -> Path:
 
 
 def clean_environ(**more: str) -> dict[str, str]:
-    """The environment of a server under test, without what the tester's own shell says about Cattlegrid or models."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CATTLEGRID_", "OPENAI_"))
-    }
+    """The environment of a server under test, without what the tester's own shell says about Cattlegrid or models.
+
+    Python may keep what it has compiled: the scenarios start dozens of processes.
+    """
+    left_out = ("CATTLEGRID_", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**kept, **more}

@@ -5,6 +5,7 @@ Only the composition root of a development environment makes `SignalAt`; everywh
 
 import os
 import signal
+import time
 from typing import Final
 
 POINTS: Final = (
@@ -19,6 +20,8 @@ POINTS: Final = (
     "after_finish",
 )
 """Every name that the runtime reaches, in the order in which a run with an approved effect meets them."""
+_SETTLE_S: Final = 0.3
+"""How long other threads have to end what they are at."""
 
 
 class NoCrash:
@@ -51,4 +54,7 @@ class SignalAt:
             return
         self._left -= 1
         if self._left == 0:
+            if self._sign is signal.SIGSTOP:
+                # A thread that is stopped in a transaction would keep the file locked for everybody.
+                time.sleep(_SETTLE_S)
             os.kill(os.getpid(), self._sign)
