@@ -41,11 +41,11 @@ def environ(**more: str) -> dict[str, str]:
 def line(root: Path) -> Iterator[Line]:
     """Runs one command line; whatever server it leaves is stopped."""
 
-    def call(*arguments: str, code: int = 0, **more: str) -> "subprocess.CompletedProcess[str]":
+    def call(*arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             [*PROGRAM, *arguments],
             cwd=root,
-            env=environ(**more),
+            env=environ(),
             capture_output=True,
             text=True,
             timeout=60,
@@ -139,12 +139,12 @@ def test_without_keys_this_machine_talks_as_the_customer_of_development(root: Pa
 class serving:  # noqa: N801 - used like a function
     """`cattlegrid serve` on a free port; ended by SIGTERM, which must be a clean end."""
 
-    def __init__(self, root: Path, *arguments: str, **more: str) -> None:
+    def __init__(self, root: Path, *arguments: str) -> None:
         self._state = StateFolder(root / ".cattlegrid")
         self._process: subprocess.Popen[str] = subprocess.Popen(
             [*PROGRAM, "serve", "--port", "0", *arguments],
             cwd=root,
-            env=environ(**more),
+            env=environ(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
