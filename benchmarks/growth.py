@@ -10,6 +10,7 @@ hands out. `ratio_turn_500_to_turn_10` is the worst of the three ratios. `taken_
 session in a process that does not know it: that reads all of its events, and grows with them.
 """
 
+import argparse
 import asyncio
 import sqlite3
 import tempfile
@@ -66,22 +67,29 @@ class Cost(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Measure and print; the last line is one JSON object."""
+    parser = argparse.ArgumentParser(prog="growth", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--turns", type=int, nargs=3, default=TURNS, help="early, middle and late turn")
+    parser.add_argument(
+        "--sessions", type=int, default=SESSIONS, help=f"of how many the best counts ({SESSIONS})"
+    )
+    given = parser.parse_args()
+    centers = tuple(given.turns)
     sessions: list[list[Cost]] = []
     anew: dict[int, Cost] = {}
     sync_ms = 0.0
-    for number in range(SESSIONS):
+    for number in range(given.sessions):
         with tempfile.TemporaryDirectory() as folder:
             sync_ms = fdatasync_p50_ms(Path(folder))
-            turns, anew = asyncio.run(_session(Path(folder) / "journal.db"))
+            turns, anew = asyncio.run(_session(Path(folder) / "journal.db", centers))
         sessions.append(turns)
-        say(f"growth: session {number + 1} of {SESSIONS}")
+        say(f"growth: session {number + 1} of {given.sessions}")
     best = [_best(same) for same in zip(*sessions, strict=True)]
-    at = {turn: _mean(best[slice(*_edges(turn))]) for turn in TURNS}
+    at = {turn: _mean(best[slice(*_edges(turn))]) for turn in centers}
     for turn, cost in at.items():
         say(
             f"turn {turn:>3}: {cost.stored_bytes:8.0f} bytes stored {cost.read_bytes:8.0f} read {cost.cpu_ms:6.2f} ms CPU"
         )
-    early, late = at[TURNS[0]], at[TURNS[-1]]
+    early, late = at[centers[0]], at[centers[-1]]
     ratios = {
         "stored": late.stored_bytes / early.stored_bytes,
         "read": late.read_bytes / early.read_bytes,
@@ -93,7 +101,7 @@ def main() -> None:
     )
     finish(
         {
-            "ratio_turn_500_to_turn_10": round(worst, 3),
+            f"ratio_turn_{centers[-1]}_to_turn_{centers[0]}": round(worst, 3),
             **{f"ratio_{name}": round(ratio, 3) for name, ratio in ratios.items()},
             "turns": {str(turn): _rounded(cost) for turn, cost in at.items()},
             "taken_anew": {str(turn): _rounded(cost) for turn, cost in anew.items()},
@@ -103,7 +111,7 @@ def main() -> None:
     )
 
 
-async def _session(path: Path) -> tuple[list[Cost], dict[int, Cost]]:
+async def _session(path: Path, centers: Sequence[int]) -> tuple[list[Cost], dict[int, Cost]]:
     clock = ManualClock()
     store = await Counting.open(path, clock=clock)
     world = World(
@@ -118,7 +126,7 @@ async def _session(path: Path) -> tuple[list[Cost], dict[int, Cost]]:
     anew: dict[int, Cost] = {}
     stored: dict[int, int] = {}
     session_id = ""
-    for turn in range(1, max(TURNS) + AROUND + 1):
+    for turn in range(1, max(centers) + AROUND + 1):
         read, cpu_s = store.read_bytes, time.process_time()
         run = await world.ask(f"{turn} {_QUESTIONS[turn]}", session_id=session_id)
         cpu_s = time.process_time() - cpu_s
@@ -127,12 +135,12 @@ async def _session(path: Path) -> tuple[list[Cost], dict[int, Cost]]:
         world.model.requests.clear()
         clock.advance(1)
         turns.append(Cost(0, store.read_bytes - read, cpu_s * 1000))
-        if any(turn in _edges(center) for center in TURNS):
+        if any(turn in _edges(center) for center in centers):
             stored[turn] = _stored_bytes(path)
-        if turn - AROUND in TURNS:  # behind the turns that are measured: the next one finds everything cold
+        if turn - AROUND in centers:  # behind the turns that are measured: the next one finds everything cold
             anew[turn - AROUND] = await _taken_anew(world, store, session_id)
     await store.close()
-    for center in TURNS:
+    for center in centers:
         first, last = _edges(center)
         mean_bytes = (stored[last] - stored[first]) / (last - first)
         turns[first:last] = [

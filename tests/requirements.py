@@ -284,7 +284,6 @@ PENDING: Final = frozenset[str](
         "fault:sigterm",
         "fault:during-run",
         "privacy:erase-files",
-        "bench:json-line", "bench:growth",
     }
 )
 # fmt: on

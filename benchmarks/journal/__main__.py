@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import fdatasync_p50_ms, finish, machine, say, texts
-from benchmarks.journal.load import ROUNDS, STEP_BYTES
+from benchmarks.journal.load import ROUNDS, STEP_BYTES, rounds_of
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "benchmarks" / "requirements" / "langgraph.txt"
@@ -39,6 +39,9 @@ def main() -> None:
         "--without-langgraph", action="store_true", help="leave LangGraph out: needs no packages"
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (default: 3)")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the runs to make, for a quick look (default: 1)"
+    )
     given = parser.parse_args()
     state = ROOT / ".make"
     state.mkdir(exist_ok=True)
@@ -47,28 +50,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=state) as folder:
         sync_ms = fdatasync_p50_ms(Path(folder))
         for sessions in ROUNDS:
-            found[sessions] = _measure(sessions, given.rounds, python)
+            found[sessions] = _measure(sessions, given.rounds, python, share=given.share)
             _tell(sessions, found[sessions])
     _finish(found, sync_ms)
 
 
-def _measure(sessions: int, rounds: int, langgraph: Path | None) -> dict[str, Figures]:
+def _measure(sessions: int, rounds: int, langgraph: Path | None, *, share: float) -> dict[str, Figures]:
     sides: dict[str, list[Figures]] = {}
+    load = [str(sessions), str(rounds_of(sessions, share))]
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=ROOT / ".make") as made:
             folder = Path(made)
             kept = str(folder / "rows")
             # The rows for the floor are kept in a round that does not count: keeping them takes time, too.
-            _child([sys.executable, "-m", "benchmarks.journal.ours", str(sessions), made, kept])
+            _child([sys.executable, "-m", "benchmarks.journal.ours", *load, made, kept])
             (folder / "journal.db").unlink()
-            floor = _child([sys.executable, "-m", "benchmarks.journal.floor", str(sessions), made, kept])
-            ours = _child([sys.executable, "-m", "benchmarks.journal.ours", str(sessions), made])
+            floor = _child([sys.executable, "-m", "benchmarks.journal.floor", *load, made, kept])
+            ours = _child([sys.executable, "-m", "benchmarks.journal.ours", *load, made])
             sides.setdefault("ours", []).append(ours)
             sides.setdefault("floor", []).append(floor)
             if langgraph is not None:
                 (folder / "texts.json").write_text(json.dumps(texts(997, STEP_BYTES)))
                 script = str(Path(__file__).with_name("langgraph_side.py"))
-                arguments = [str(sessions), str(LANGGRAPH_ROUNDS[sessions]), made, str(folder / "texts.json")]
+                arguments = [
+                    str(sessions),
+                    str(max(2, round(LANGGRAPH_ROUNDS[sessions] * share))),
+                    made,
+                    str(folder / "texts.json"),
+                ]
                 both = _child([str(langgraph), script, *arguments])
                 sides.setdefault("langgraph", []).append(both["saver"])
                 sides.setdefault("langgraph_graph", []).append(both["graph"])

@@ -3,7 +3,7 @@
 Two tables with the keys that reading them needs, one `executemany` for each in every transaction, as many transactions
 as our side made, WAL and `synchronous=FULL`. No lease, no head, no directory, no threads, no event loop.
 
-    python -m benchmarks.journal.floor SESSIONS FOLDER ROWS    one JSON object
+    python -m benchmarks.journal.floor SESSIONS RUNS FOLDER ROWS    one JSON object
 """
 
 import json
@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.journal.load import ROUNDS
 from cattlegrid.journal.store import Append
 
 _SCHEMA = """
@@ -23,7 +22,7 @@ CREATE TABLE bodies (owner TEXT, digest TEXT, sealed BLOB, PRIMARY KEY (owner, d
 """
 
 
-def measure(sessions: int, folder: Path, rows: Path) -> dict[str, float]:
+def measure(runs: int, folder: Path, rows: Path) -> dict[str, float]:
     """Insert what our side has written; figures for each run."""
     commits, writes = pickle.loads(rows.read_bytes())  # noqa: S301 - our own file
     groups = _groups(writes, commits)
@@ -32,7 +31,6 @@ def measure(sessions: int, folder: Path, rows: Path) -> dict[str, float]:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.executescript(_SCHEMA)
-    runs = sessions * ROUNDS[sessions]
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     for events, bodies in groups:
         connection.execute("BEGIN IMMEDIATE")
@@ -68,4 +66,6 @@ def _groups(
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))))
+    given_sessions, given_rounds, given_folder, given_rows = sys.argv[1:]
+    made = int(given_sessions) * int(given_rounds)
+    print(json.dumps(measure(made, Path(given_folder), Path(given_rows))))

@@ -31,6 +31,11 @@ _TOOL_STEPS = frozenset({2, 4})
 _WRITE_STEP = 4
 
 
+def rounds_of(sessions: int, share: float = 1.0) -> int:
+    """How many runs each session makes."""
+    return max(2, round(ROUNDS[sessions] * share))
+
+
 class Write(msgspec.Struct, frozen=True):
     """One write of a run, and whether it is waited for."""
 

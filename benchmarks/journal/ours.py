@@ -1,6 +1,6 @@
 """Our side: `SessionWriter`, vault and SQLite journal under the load, nothing left out.
 
-python -m benchmarks.journal.ours SESSIONS FOLDER [ROWS]   one JSON object; ROWS receives the encoded writes
+python -m benchmarks.journal.ours SESSIONS RUNS FOLDER [ROWS]   one JSON object; ROWS receives the encoded writes
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.common import percentile
-from benchmarks.journal.load import ROUNDS, opened, run_writes
+from benchmarks.journal.load import opened, run_writes
 from cattlegrid.adapters.clock import SystemClock
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.core.ids import Ids
@@ -35,7 +35,7 @@ class Recording(SqliteJournal):
         return super().append(batch)
 
 
-async def measure(sessions: int, folder: Path, rows: Path | None) -> dict[str, float]:
+async def measure(sessions: int, rounds: int, folder: Path, rows: Path | None) -> dict[str, float]:
     """Run the load; figures for each run."""
     clock = SystemClock()
     ids = Ids(clock)
@@ -50,13 +50,13 @@ async def measure(sessions: int, folder: Path, rows: Path | None) -> dict[str, f
         writer, _ = await open_stream(store, ids.session(), holder="bench", lease_s=LEASE_S, clock=clock)
         await writer.append([NewEvent(opened(box.owner, "3f" * 32))])
         open_sessions.append((writer, box))
-    runs, latencies_s, barriers_s = sessions * ROUNDS[sessions], list[float](), list[float]()
+    runs, latencies_s, barriers_s = sessions * rounds, list[float](), list[float]()
     commits = store.commits
     size_bytes = _size(folder)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for writer, box in open_sessions:
-            group.create_task(_session(writer, box, ids, ROUNDS[sessions], latencies_s, barriers_s))
+            group.create_task(_session(writer, box, ids, rounds, latencies_s, barriers_s))
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     commits = store.commits - commits
     if rows is not None and isinstance(store, Recording):
@@ -103,5 +103,6 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    kept = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    print(json.dumps(asyncio.run(measure(int(sys.argv[1]), Path(sys.argv[2]), kept))))
+    given_sessions, given_rounds, given_folder, *given_rows = sys.argv[1:]
+    kept = Path(given_rows[0]) if given_rows else None
+    print(json.dumps(asyncio.run(measure(int(given_sessions), int(given_rounds), Path(given_folder), kept))))

@@ -74,13 +74,7 @@ class Appender:
                 _ADD_BODY,
                 [(owners[body.owner], body.digest, body.sealed, ids[stream]) for body, stream in bodies],
             )
-        changes = [change for batch in batches for change in batch.changes]
-        made = [_entry(change) for change in changes if change.create]
-        if made:
-            execute_many(_MAKE_ENTRY, made)
-        changed = [_entry(change) for change in changes if not change.create]
-        if changed:
-            execute_many(_CHANGE_ENTRY, changed)
+        self._change_entries([change for batch in batches for change in batch.changes])
         folded = [(id, batch.stream) for batch in batches for id in batch.consumed]
         if folded and execute_many(_FOLD_IN, folded).rowcount != len(folded):
             raise Refused
@@ -137,6 +131,25 @@ class Appender:
     def forget_streams(self) -> None:
         """Look all numbers up again: some were given out in a transaction that was rolled back, or deleted."""
         self._stream_ids.clear()
+
+    def _change_entries(self, changes: Sequence[EntryChange]) -> None:
+        """Make what is to be made, then change the rest: only where the order among them makes no difference."""
+        made: list[tuple[object, ...]] = []
+        changed: list[tuple[object, ...]] = []
+        seen: set[tuple[str, str]] = set()
+        for change in changes:
+            place = (change.entry.kind, change.entry.id)
+            if not change.create:
+                seen.add(place)
+                changed.append(_entry(change))
+            elif place in seen:
+                raise Refused
+            else:
+                made.append(_entry(change))
+        if made:
+            self._connection.executemany(_MAKE_ENTRY, made)
+        if changed:
+            self._connection.executemany(_CHANGE_ENTRY, changed)
 
     def _moves(self, batches: Sequence[Append]) -> list[tuple[object, ...]]:
         """One movement of the head for each stream, from what its first append expects to where its last one ends."""
