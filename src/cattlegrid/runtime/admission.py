@@ -114,7 +114,6 @@ class Admission:
                 return await self._place(session_id, asked)
             except AppendConflict:
                 # The writer has changed hands, or a request with this key was a moment faster.
-                await self._sessions.drop(session_id)
                 session = await self._own_session(session_id, principal)
         raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
 
@@ -130,12 +129,10 @@ class Admission:
         try:
             runner = await self._sessions.runner(session_id)
         except LeaseHeld:
-            if asked.request.on_busy is OnBusy.REJECT and await self._has_open_run(session_id):
-                raise _busy() from None
-            return await self._queue(session_id, asked)
+            return await self._queue(session_id, asked, busy=await self._has_open_run(session_id))
         if runner.session.outcome:
             raise SessionEnded("This session has ended. Start a new one.")
-        joined = _open_run(runner, asked)
+        joined = await self._open_run(runner, asked)
         if joined is not None:
             return Accepted(session_id=session_id, run_id=joined, joined=True)
         if runner.session.run is None and not runner.waiting:
@@ -144,17 +141,18 @@ class Admission:
             await runner.begin(run_id, started)
             self._tools.crash.reach("run_started")
             return Accepted(session_id=session_id, run_id=run_id)
-        if asked.request.on_busy is OnBusy.REJECT:
-            raise _busy()
-        return await self._queue(session_id, asked)
+        return await self._queue(session_id, asked, busy=True)
 
-    async def _queue(self, session_id: str, asked: _Asked) -> Accepted:
+    async def _queue(self, session_id: str, asked: _Asked, *, busy: bool) -> Accepted:
         """Leave a request with the session's writer, wherever that is, unless its like waits already."""
         async with self._queueing.of(session_id):
-            waiting = await self._waiting(session_id)
-            joined = _waiting_run(waiting, asked)
+            posted = await self._posted(session_id)
+            waiting = [item for item in posted if isinstance(item, inbox.QueuedRun)]
+            joined = _waiting_run(waiting, _cancelled(posted), asked)
             if joined is not None:
                 return Accepted(session_id=session_id, run_id=joined, joined=True)
+            if asked.request.on_busy is OnBusy.REJECT and (busy or waiting):
+                raise SessionBusy("This session is still answering. Wait for its run to end.")
             if len(waiting) >= asked.bundle.limits.queue:
                 raise Limited("Too many requests wait for this session.", retry_after_s=5.0)
             item = inbox.QueuedRun(
@@ -174,9 +172,21 @@ class Admission:
             raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
         return known
 
-    async def _waiting(self, session_id: str) -> list[inbox.QueuedRun]:
-        items = [inbox.decode(posted.data) for posted in await self._store.inbox(session_id)]
-        return [item for item in items if isinstance(item, inbox.QueuedRun)]
+    async def _open_run(self, runner: SessionRunner, asked: _Asked) -> str | None:
+        """The open run, if it answers this very request already."""
+        run = runner.session.run
+        if run is None:
+            return None
+        if asked.idempotency and run.idempotency == asked.idempotency:
+            _refuse_mismatch(run.request_digest, asked)
+            return run.id
+        if run.request_ref != asked.input_ref or run.cancelled_by:
+            return None
+        # Whoever cancels and asks again wants an answer, even if the cancel is not folded in yet.
+        return None if run.id in _cancelled(await self._posted(runner.session.id)) else run.id
+
+    async def _posted(self, session_id: str) -> list[inbox.Item]:
+        return [inbox.decode(posted.data) for posted in await self._store.inbox(session_id)]
 
     async def _has_open_run(self, session_id: str) -> bool:
         query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
@@ -232,30 +242,21 @@ def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: Owner
     )
 
 
-def _open_run(runner: SessionRunner, asked: _Asked) -> str | None:
-    """The open run, if it answers this very request already."""
-    run = runner.session.run
-    if run is None:
-        return None
-    if asked.idempotency and run.idempotency == asked.idempotency:
-        _refuse_mismatch(run.request_digest, asked)
-        return run.id
-    return run.id if run.request_ref == asked.input_ref and not run.cancelled_by else None
+def _cancelled(posted: Sequence[inbox.Item]) -> set[str]:
+    """The runs that somebody wants to end."""
+    return {item.run_id for item in posted if isinstance(item, inbox.Cancelled)}
 
 
-def _waiting_run(waiting: Sequence[inbox.QueuedRun], asked: _Asked) -> str | None:
+def _waiting_run(waiting: Sequence[inbox.QueuedRun], cancelled: set[str], asked: _Asked) -> str | None:
     """A waiting run that will answer this very request."""
     for item in waiting:
         if asked.idempotency and item.idempotency == asked.idempotency:
             _refuse_mismatch(item.request_digest, asked)
             return item.run_id
-    return next((item.run_id for item in waiting if item.input_ref == asked.input_ref), None)
+    same = (item.run_id for item in waiting if item.input_ref == asked.input_ref)
+    return next((run_id for run_id in same if run_id not in cancelled), None)
 
 
 def _refuse_mismatch(digest: str, asked: _Asked) -> None:
     if digest != asked.request_digest:
         raise IdempotencyMismatch("This Idempotency-Key was used with another request.")
-
-
-def _busy() -> SessionBusy:
-    return SessionBusy("This session is still answering. Wait for its run to end.")

@@ -2,8 +2,11 @@
 
 from typing import Final
 
+from cattlegrid.core.messages import Usage
+from cattlegrid.journal.codec import from_micros
 from cattlegrid.journal.store import Entry, JournalStore
 from cattlegrid.runtime import inbox
+from cattlegrid.runtime.requests import RunView
 
 QUEUED: Final = "queued"
 """The status of a run that waits for the one before it."""
@@ -32,3 +35,26 @@ async def queued_entry(store: JournalStore, run_id: str) -> Entry | None:
                 updated_us=posted.at_us,
             )
     return None
+
+
+def queued_view(entry: Entry, bundle: str, text: str) -> RunView:
+    """A waiting run as people see it: nothing is recorded of it yet but what was asked, and when."""
+    return RunView(
+        id=entry.id,
+        session_id=entry.stream,
+        agent=entry.agent,
+        bundle=bundle,
+        status=QUEUED,
+        reason="",
+        input=text,
+        output="",
+        started_at=from_micros(entry.created_us),
+        finished_at=None,
+        active_s=0.0,
+        model_calls=0,
+        tool_calls=0,
+        usage=Usage(),
+        cost_nano_usd=0,
+        approvals=(),
+        steps=(),
+    )

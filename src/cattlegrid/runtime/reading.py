@@ -18,7 +18,7 @@ from cattlegrid.journal.codec import decode
 from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.runtime.fold import fold_all
-from cattlegrid.runtime.queued import QUEUED, queued_entry
+from cattlegrid.runtime.queued import QUEUED, queued_entry, queued_view
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView, StepView
 from cattlegrid.runtime.texts import BUNDLE_PREFIX
 
@@ -106,25 +106,7 @@ class Reader:
         except SessionEnded:
             found = {}
         texts = Texts({ref: content.decode("utf-8", "surrogatepass") for ref, content in found.items()})
-        return RunView(
-            id=entry.id,
-            session_id=entry.stream,
-            agent=opened.agent,
-            bundle=bundle_name(opened),
-            status=QUEUED,
-            reason="",
-            input=texts.message(entry.ref).text,
-            output="",
-            started_at=_at(entry.created_us),
-            finished_at=None,
-            active_s=0.0,
-            model_calls=0,
-            tool_calls=0,
-            usage=Usage(),
-            cost_nano_usd=0,
-            approvals=(),
-            steps=(),
-        )
+        return queued_view(entry, bundle_name(opened), texts.message(entry.ref).text)
 
     async def approval(self, approval_id: str, principal: Principal) -> ApprovalView:
         """A held call. Raises NotFound."""

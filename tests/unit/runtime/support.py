@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -53,12 +54,29 @@ class Disk(MemoryJournal):
         self.writes_left: int | None = None
         """Writes until the disk stops; None for one that does not."""
         self.writes = 0
+        self._slow = False
+        self._late: list[tuple[Append, asyncio.Future[None]]] = []
 
     @property
     def stopped(self) -> bool:
         return self.writes_left == 0
 
+    def slow(self) -> None:
+        """Keep the appends that come from now on back."""
+        self._slow = True
+
+    def hurry(self) -> None:
+        """Make the appends that were kept back, in their order."""
+        self._slow = False
+        late, self._late = self._late, []
+        for batch, ticket in late:
+            super().append(batch).add_done_callback(partial(_pass_on, ticket))
+
     def append(self, batch: Append) -> asyncio.Future[None]:
+        if self._slow:
+            ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._late.append((batch, ticket))
+            return ticket
         return super().append(batch) if self._spin() else _never()
 
     async def post(self, item: InboxItem) -> bool:
@@ -77,6 +95,14 @@ def disk(world: World) -> Disk:
     """The disk of a world that `build` has made."""
     assert isinstance(world.store, Disk)
     return world.store
+
+
+def _pass_on(ticket: asyncio.Future[None], written: asyncio.Future[None]) -> None:
+    error = written.exception()
+    if error is None:
+        ticket.set_result(None)
+    else:
+        ticket.set_exception(error)
 
 
 def _never() -> asyncio.Future[None]:
