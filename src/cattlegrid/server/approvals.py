@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from cattlegrid.journal.events import ApprovalDecision
 from cattlegrid.runtime.requests import Accepted
-from cattlegrid.server import models, views
+from cattlegrid.server import inputs, models, views
 from cattlegrid.server.auth import Caller
 from cattlegrid.server.contract import Before, Id, Limit, refusals, success
 from cattlegrid.server.runs import answer_run
@@ -59,10 +59,10 @@ async def show_approval(approval_id: Id, call: Caller) -> Response:
     responses={
         200: success("The run has gone on and ended.", located=True),
         202: {"model": models.Run, **success("The run goes on, or waits for another person.", located=True)},
-        **refusals(403, 404, 409),
+        **refusals(404, 409),
     },
 )
-async def decide_approval(approval_id: Id, body: models.NewDecision, call: Caller) -> Response:
+async def decide_approval(approval_id: Id, body: inputs.NewDecision, call: Caller) -> Response:
     """Decide once, with the role `approver`, and never on a request of one's own. Waits for the run like a request."""
     engine = call.services.engine
     waiting = await engine.reader.approval(approval_id, call.principal)

@@ -32,7 +32,34 @@ _RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
 }
 _LOCATION: Final = {"Location": {"description": "Where it is shown.", "schema": {"type": "string"}}}
-_ALWAYS: Final = (400, 401, 408, 413, 415, 422, 500, 503)
+_EVENT: Final = {
+    "type": "object",
+    "description": "One server-sent event.",
+    "required": ["event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "Give it as `Last-Event-ID` to go on from here."},
+        "event": {
+            "type": "string",
+            "enum": [
+                *("run.started", "run.restarted", "run.held", "run.cancelling", "run.finished"),
+                *(
+                    "step.started",
+                    "step.finished",
+                    "message.delta",
+                    "message.reset",
+                    "approval.decided",
+                    "error",
+                ),
+            ],
+        },
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "`run.finished` has the answer as `output`, and its cost.",
+        },
+    },
+}
+_ALWAYS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
 Before = Annotated[str, Query(max_length=64, description="`next` of the page before.")]
@@ -46,7 +73,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def open_refusals() -> dict[int | str, dict[str, Any]]:
     """The refusals of a route that asks for no key."""
-    return {status: _refusal(status) for status in (400, 408, 413, 415, 500)}
+    return {status: _refusal(status) for status in (400, 408, 413, 415, 422, 500)}
 
 
 def success(description: str, *, located: bool = False, events: bool = False) -> dict[str, Any]:
@@ -55,7 +82,7 @@ def success(description: str, *, located: bool = False, events: bool = False) ->
     if located:
         told["headers"] |= _LOCATION
     if events:
-        told["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        told["content"] = {"text/event-stream": {"itemSchema": _EVENT}}
     return told
 
 

@@ -1,23 +1,13 @@
-"""The bodies of requests and answers as pydantic models: what is accepted, and what the OpenAPI document says.
+"""The bodies of answers as pydantic models: what the OpenAPI document says of them.
 
-Requests are strict: unknown fields are refused and nothing is coerced. Answers are encoded by `views` straight from the
-values of the runtime; the models here describe them, and tests hold both together.
+They are encoded by `views` straight from the values of the runtime; tests hold both together.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-Features = Annotated[
-    list[Name],
-    Field(
-        max_length=16,
-        description="Tags of the run, out of those that the agent declares; others are left out.",
-        examples=[["refunds"]],
-    ),
-]
 Role = Literal["user", "author", "operator", "approver", "reviewer", "security", "admin"]
 RunStatus = Literal[
     "queued", "running", "held", "completed", "partial", "denied", "failed", "cancelled", "erased"
@@ -26,118 +16,8 @@ SessionStatus = Literal["open", "completed", "escalated", "abandoned", "failed",
 ApprovalStatus = Literal["pending", "in_doubt", "approve", "reject", "modify", "done", "expired", "void"]
 
 
-class _In(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
 class _Out(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-# --- requests ---------------------------------------------------------------------------------------------------------
-
-
-class NewSession(_In):
-    """A session with an agent, without a run yet."""
-
-    agent: Name = Field(description="The agent's name.", examples=["support"])
-
-
-class _Input(_In):
-    input: str = Field(
-        min_length=1,
-        description="What the user says. Control characters are dropped; the agent's limit of bytes applies.",
-        examples=["Order 17 came broken, I want my 79.90 back"],
-    )
-    features: Features = []
-    on_busy: Literal["queue", "reject", "interrupt"] = Field(
-        default="queue",
-        description="When another run of the session is open: wait for it, be refused with 409, or end it.",
-    )
-
-
-class NextRun(_Input):
-    """A request in a session that exists."""
-
-
-class NewRun(_Input):
-    """A request that opens a session of its own."""
-
-    agent: Name = Field(description="The agent's name.", examples=["support"])
-
-
-class NewFeedback(_In):
-    """What a user thought of a run; at least one of the three."""
-
-    thumb: Literal["up", "down"] | None = Field(default=None, description="The short form.")
-    score: float | None = Field(
-        default=None, ge=0, le=1, strict=False, description="From 0, bad, to 1, good."
-    )
-    text: str = Field(default="", max_length=4_000, description="In words.", examples=["Quick and friendly."])
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "NewFeedback":
-        if self.thumb is None and self.score is None and not self.text:
-            raise ValueError("give a thumb, a score or a text")
-        return self
-
-
-class NewDecision(_In):
-    """A decision on a held call."""
-
-    decision: Literal["approve", "reject", "modify", "done"] = Field(
-        description="`modify` approves with other arguments; `done` says that a call in doubt did happen."
-    )
-    note: str = Field(default="", max_length=2_000, description="For the record.", examples=["photo seen"])
-    arguments: dict[str, JsonValue] | None = Field(
-        default=None, description="With `modify`: all arguments of the call.", examples=[{"amount": 40.0}]
-    )
-
-    @model_validator(mode="after")
-    def _arguments_fit(self) -> "NewDecision":
-        if (self.arguments is not None) != (self.decision == "modify"):
-            raise ValueError("arguments belong to `modify`, and to nothing else")
-        return self
-
-
-class ReplayRequest(_In):
-    """Which session to replay."""
-
-    session_id: Annotated[str, Field(min_length=1, max_length=64)] = Field(
-        description="The session's id.", examples=["ses_01KF3Q1V9Q4Z8M2N6T7R5W3XYC"]
-    )
-
-
-class EraseRequest(_In):
-    """Whom to erase."""
-
-    user: str = Field(
-        min_length=1, max_length=200, description="The user's name.", examples=["kim@example.com"]
-    )
-
-
-class NewApiKey(_In):
-    """A key to be made: for one user, or one that acts for users."""
-
-    user: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        description="Whose key it is.",
-        examples=["kim@example.com"],
-    )
-    act_as: bool = Field(
-        default=False, description="The key names its user with every request, in `X-Cattlegrid-User`."
-    )
-    roles: list[Role] = Field(
-        default=["user"], min_length=1, max_length=7, description="What the key may be used for."
-    )
-    label: str = Field(
-        default="", max_length=60, description="What the key is for; no person's name.", examples=["web shop"]
-    )
-
-
-# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 class Problem(_Out):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from cattlegrid.core.errors import NotFound
-from cattlegrid.server import models, views
+from cattlegrid.server import inputs, models, views
 from cattlegrid.server.auth import Call, Caller, having
 from cattlegrid.server.contract import Id, refusals, success
 from cattlegrid.server.keys import NewKey, check_user
@@ -55,9 +55,9 @@ async def list_versions(name: Id, call: Caller) -> Response:
     summary="Replay a session",
     tags=["operators"],
     response_model=models.Replay,
-    responses={200: success("Identical, or the first difference."), **refusals(403, 404, 409)},
+    responses={200: success("Identical, or the first difference."), **refusals(404, 409)},
 )
-async def replay_session(body: models.ReplayRequest, call: Operator) -> Response:
+async def replay_session(body: inputs.ReplayRequest, call: Operator) -> Response:
     """Drive the real loop over the record of a session of your tenant. Calls no model and no tool."""
     await call.services.engine.reader.entry("session", body.session_id, call.principal)
     return views.reply(views.replay(await call.services.replayer.exact(body.session_id)))
@@ -69,9 +69,9 @@ async def replay_session(body: models.ReplayRequest, call: Operator) -> Response
     summary="Erase a user",
     tags=["operators"],
     response_model=models.Erased,
-    responses={200: success("Gone: the user's key, texts, open runs and API keys."), **refusals(403)},
+    responses={200: success("Gone: the user's key, texts, open runs and API keys."), **refusals()},
 )
-async def erase_user(body: models.EraseRequest, call: Security) -> Response:
+async def erase_user(body: inputs.EraseRequest, call: Security) -> Response:
     """Delete the key under which everything of a user of your tenant is kept. Cannot be taken back."""
     tenant, user = call.principal.tenant, check_user(body.user)
     keys = await call.services.keys.revoke_user(tenant, user, by=call.pseudonym)
@@ -85,7 +85,7 @@ async def erase_user(body: models.EraseRequest, call: Security) -> Response:
     summary="List API keys",
     tags=["keys"],
     response_model=models.ApiKeys,
-    responses={200: success("All keys of the tenant, newest first, without their secrets."), **refusals(403)},
+    responses={200: success("All keys of the tenant, newest first, without their secrets."), **refusals()},
 )
 async def list_keys(call: Admin) -> Response:
     """Keys, revoked ones included."""
@@ -100,9 +100,9 @@ async def list_keys(call: Admin) -> Response:
     tags=["keys"],
     status_code=201,
     response_model=models.CreatedKey,
-    responses={201: success("The key, shown this once."), **refusals(403)},
+    responses={201: success("The key, shown this once."), **refusals()},
 )
-async def create_key(body: models.NewApiKey, call: Admin) -> Response:
+async def create_key(body: inputs.NewApiKey, call: Admin) -> Response:
     """A key of your tenant: for one user, or with `act_as` for any, then with the role `user` only."""
     new = NewKey(
         tenant=call.principal.tenant,
@@ -121,7 +121,7 @@ async def create_key(body: models.NewApiKey, call: Admin) -> Response:
     summary="Revoke an API key",
     tags=["keys"],
     response_model=models.ApiKey,
-    responses={200: success("The key, worth nothing from now on."), **refusals(403, 404)},
+    responses={200: success("The key, worth nothing from now on."), **refusals(404)},
 )
 async def revoke_key(key_id: Id, call: Admin) -> Response:
     """Counts at once, in every process. Revoking again changes nothing."""

@@ -86,8 +86,9 @@ async def _operator_or_local(
             **success("Counters and histograms in the text format of Prometheus."),
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
-        **refusals(403),
+        **refusals(),
     },
+    openapi_extra={"security": [{"bearer": []}, {"api_key": []}, {}]},
 )
 async def metrics(request: Request, _: Annotated[None, Depends(_operator_or_local)]) -> Response:
     """Counted from the journal. Needs the role `operator`, unless the request comes from this machine itself."""

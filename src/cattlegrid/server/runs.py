@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from cattlegrid.runtime.requests import Accepted, OnBusy, RunRequest
 from cattlegrid.runtime.streams import START, Place, parse_place
-from cattlegrid.server import models, sse, views
+from cattlegrid.server import inputs, models, sse, views
 from cattlegrid.server.auth import Call, Caller
 from cattlegrid.server.contract import Before, Id, Limit, refusals, success
 
@@ -17,11 +17,10 @@ router = APIRouter(tags=["runs"])
 
 _CANCEL_WAIT_S: Final = 5.0
 _ASYNC: Final = re.compile(r"(^|[,;\s])respond-async($|[,;\s])", re.IGNORECASE)
-_KEY: Final = r"^[\x21-\x7e]{1,255}$"
+_KEY: Final = r"^([\x21-\x7e]{1,255})?$"
+_PLACE: Final = r"^([0-9]{1,10}(\.[0-9]{1,8})?)?$"
 
-LastEventId = Annotated[
-    str, Header(max_length=20, description="With a stream: the id of the last event you have seen.")
-]
+LastEventId = Annotated[str, Header(pattern=_PLACE, description="The id of the last event you have seen.")]
 
 
 class RunHeaders(BaseModel):
@@ -30,7 +29,7 @@ class RunHeaders(BaseModel):
     idempotency_key: str = Field(
         default="",
         max_length=255,
-        pattern=_KEY[:1] + "(" + _KEY[1:-1] + ")?$",
+        pattern=_KEY,
         description="The same key with the same body gets the same run, and never a second one; with another body, 409. "
         "1 to 255 visible ASCII characters; unique for you and this address.",
     )
@@ -40,7 +39,7 @@ class RunHeaders(BaseModel):
         description="`respond-async` answers 202 as soon as the request is durable.",
     )
     last_event_id: str = Field(
-        default="", max_length=20, description="With a stream: the id of the last event you have seen."
+        default="", pattern=_PLACE, description="With a stream: the id of the last event you have seen."
     )
 
 
@@ -81,7 +80,7 @@ _ANSWERS: Final = {
     response_model=models.Run,
     responses={**_ANSWERS, **refusals(404, 409, 429)},
 )
-async def start_run(body: models.NewRun, call: Caller, wish: Wished) -> Response:
+async def start_run(body: inputs.NewRun, call: Caller, wish: Wished) -> Response:
     """Open a session and its first run in one durable write, and wait for the answer."""
     place = wish.after
     accepted = await call.services.engine.start(body.agent, call.principal, _request(body, wish))
@@ -95,7 +94,7 @@ async def start_run(body: models.NewRun, call: Caller, wish: Wished) -> Response
     response_model=models.Run,
     responses={**_ANSWERS, **refusals(404, 409, 429)},
 )
-async def continue_session(session_id: Id, body: models.NextRun, call: Caller, wish: Wished) -> Response:
+async def continue_session(session_id: Id, body: inputs.NextRun, call: Caller, wish: Wished) -> Response:
     """Runs of one session come one after the other. The same text again joins the open run."""
     place = wish.after
     accepted = await call.services.engine.submit(session_id, call.principal, _request(body, wish))
@@ -183,7 +182,7 @@ async def cancel_run(run_id: Id, call: Caller) -> Response:
     response_class=Response,
     responses={204: success("On record."), **refusals(404, 409)},
 )
-async def give_feedback(run_id: Id, body: models.NewFeedback, call: Caller) -> Response:
+async def give_feedback(run_id: Id, body: inputs.NewFeedback, call: Caller) -> Response:
     """A thumb, a score or a text, as often as one likes, also while the run goes on and after it."""
     await call.services.engine.feedback(
         run_id, call.principal, thumb=body.thumb or "", score=body.score, text=body.text
@@ -214,7 +213,7 @@ def wants_events(accept: str) -> bool:
     return quality["text/event-stream"] > quality["application/json"]
 
 
-def _request(body: models.NewRun | models.NextRun, wish: Wish) -> RunRequest:
+def _request(body: inputs.NewRun | inputs.NextRun, wish: Wish) -> RunRequest:
     return RunRequest(
         text=body.input,
         features=tuple(body.features),

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from cattlegrid.server import models, views
+from cattlegrid.server import inputs, models, views
 from cattlegrid.server.auth import Caller
 from cattlegrid.server.contract import Before, Id, Limit, refusals, success
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
     response_model=models.Session,
     responses={201: success("The session.", located=True), **refusals(404)},
 )
-async def open_session(body: models.NewSession, call: Caller) -> Response:
+async def open_session(body: inputs.NewSession, call: Caller) -> Response:
     """Open a session with an agent, pinned to its current version, without a run yet."""
     engine = call.services.engine
     session_id = await engine.open_session(body.agent, call.principal)

@@ -38,7 +38,6 @@ def stream(
 
 
 async def _told(call: Call, run_id: str, after: Place) -> AsyncIterator[bytes]:
-    yield format_sse_event(retry=_RETRY_MS)
     watch = _Watch(call, run_id, after)
     try:
         async for piece in watch.pieces():
@@ -60,6 +59,8 @@ class _Watch:
         self._run_id = run_id
         self._items = call.services.engine.follow(run_id, call.principal, after)
         self._held = False
+        # How soon to come back is said with the first event: as a block of its own, some clients take it for an event.
+        self._retry: int | None = _RETRY_MS
         self.named = {"correlation_id": call.correlation_id}
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -102,8 +103,11 @@ class _Watch:
                 "cost_nano_usd": run.cost_nano_usd,
                 "cost_usd": views.usd(run.cost_nano_usd),
             }
-        return _event(item.type, data, id=item.id)
+        retry, self._retry = self._retry, None
+        return _event(item.type, data, id=item.id, retry=retry)
 
 
-def _event(type_: str, data: Mapping[str, object], *, id: str | None = None) -> bytes:
-    return format_sse_event(data_str=views.encode(data).decode(), event=type_, id=id)
+def _event(
+    type_: str, data: Mapping[str, object], *, id: str | None = None, retry: int | None = None
+) -> bytes:
+    return format_sse_event(data_str=views.encode(data).decode(), event=type_, id=id, retry=retry)

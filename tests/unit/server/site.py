@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -82,31 +83,38 @@ class Site:
         self.keys[name] = text
         return text
 
-    def headers(self, who: str, **more: str) -> dict[str, str]:
+    def headers(self, who: str, more: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
         """The headers of a request of somebody; underscores in names stand for dashes."""
         given = {name.replace("_", "-"): value for name, value in more.items()}
         return {"Authorization": f"Bearer {self.keys[who]}", **given} if who else given
 
     async def get(self, path: str, who: str = "ana", **headers: str) -> httpx2.Response:
-        return await self.http.get(path, headers=self.headers(who, **headers))
+        return await self.http.get(path, headers=self.headers(who, headers))
 
     async def post(self, path: str, body: object = None, who: str = "ana", **headers: str) -> httpx2.Response:
         content = b"" if body is None else msgspec.json.encode(body)
         typed = {"Content-Type": "application/json"}
         return await self.http.post(
-            path, content=content, headers={**typed, **self.headers(who, **headers)}, timeout=20
+            path, content=content, headers={**typed, **self.headers(who, headers)}, timeout=20
         )
 
-    async def ask(self, text: str = "Hi", who: str = "ana", **headers: str) -> dict[str, Any]:
+    async def ask(self, text: str = "Hi", who: str = "ana") -> dict[str, Any]:
         """A run in a new session, once it has ended or waits."""
-        answered = await self.post("/runs", {"agent": "support", "input": text}, who, **headers)
+        answered = await self.post("/runs", {"agent": "support", "input": text}, who)
         assert answered.status_code in {200, 202}, answered.text
         return answered.json()
 
     def open(self, method: str, path: str, who: str = "ana", body: bytes = b"", **headers: str) -> "Wire":
         """A request whose answer is read as it comes."""
-        sent = {"Content-Type": "application/json", **self.headers(who, **headers)}
+        sent = {"Content-Type": "application/json", **self.headers(who, headers)}
         return Wire(self.app, method, path, [body], sent)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Return once something holds that nobody tells of. Raises TimeoutError after five seconds."""
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
 
 
 async def while_time_passes(clock: ManualClock, work: Coroutine[Any, Any, T]) -> T:

@@ -62,7 +62,7 @@ async def test_a_journal_that_does_not_answer_makes_readiness_red_in_time() -> N
     journal(site).resume()
 
 
-@pytest.mark.requirement("server:probes", "fault:sigterm")
+@pytest.mark.requirement("server:probes")
 async def test_a_process_that_stops_takes_nothing_new_and_lets_what_runs_end() -> None:
     site = await open_site(model=[Stall()], settings={"run_wait_s": 5.0})
     running = asyncio.create_task(site.post("/runs", RUN))

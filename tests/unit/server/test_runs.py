@@ -184,7 +184,7 @@ async def test_what_belongs_to_another_user_is_answered_byte_for_byte_like_what_
     verb, _, path = method.partition(" ")
     answers: list[httpx2.Response] = []
     for ids in (theirs, nobodys):
-        sent = site.headers("bo", X_Correlation_Id="same")
+        sent = site.headers("bo", {"X-Correlation-Id": "same"})
         answers.append(await site.http.request(verb, path.format(**ids), headers=sent))
     assert answers[0].status_code == 404
     assert answers[0].content == answers[1].content
