@@ -40,6 +40,15 @@ _DECISIONS: Final = {
     "pending": "waits for a person",
     "in_doubt": "in doubt: nobody knows whether it took effect",
 }
+_IN_DOUBT: Final = "in_doubt"
+_CHOICES: Final = {
+    "pending": {"approve": "", "reject": ""},
+    _IN_DOUBT: {
+        "done": "it did happen",
+        "reject": "it did not happen",
+        "approve": "make the call again",
+    },
+}
 _MODEL_KINDS: Final = frozenset({"chat", "summary"})
 _SHORT: Final = 16
 """A type prefix, the ten characters of the time and two more: unique but for the same instant."""
@@ -75,7 +84,9 @@ def decided_line(run: Run, approval: Approval) -> Text:
     step = next((step for step in run.steps or () if _belongs(step, approval)), None)
     call = call_text(approval.tool, step.given if step is not None and step.given else approval.arguments)
     if approval.status == "reject":
-        what = "not made: rejected"
+        what = "did not take effect, a person says" if approval.reason == _IN_DOUBT else "not made: rejected"
+    elif approval.status == "done":
+        what = "took effect, a person says"
     elif step is None:
         what = _DECISIONS.get(approval.status, approval.status)
     elif step.status == "done":
@@ -198,8 +209,11 @@ def approval_text(approval: Approval, *, now: datetime) -> Text:
     for name, value in lines.items():
         if value:
             text.append(f"  {name:<8}", style="dim").append(f"{one_line(value)}\n")
-    if approval.waits:
-        text.append(f"  cattlegrid approvals approve {approval.id}", style="cyan")
+    for word, meaning in _CHOICES.get(approval.status, {}).items():
+        text.append(f"  cattlegrid approvals {word} {approval.id}", style="cyan").append(
+            f"  {meaning}\n", style="dim"
+        )
+    text.rstrip()
     return text
 
 

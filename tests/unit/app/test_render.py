@@ -132,6 +132,20 @@ def test_a_rejected_call_was_not_made() -> None:
     assert "not made: rejected" in decided_line(FINISHED, rejected).plain
 
 
+def test_a_call_in_doubt_offers_all_that_can_be_said_of_it() -> None:
+    doubt = msgspec.structs.replace(HELD, status="in_doubt", reason="in_doubt", condition="")
+    text = approval_text(doubt, now=AT).plain
+    assert "nobody knows whether it took effect" in text
+    for word, meaning in (("done", "did happen"), ("reject", "did not happen"), ("approve", "again")):
+        assert any(f"approvals {word} {APPROVAL}" in line and meaning in line for line in text.splitlines())
+    for status, said in (
+        ("done", "took effect, a person says"),
+        ("reject", "did not take effect, a person says"),
+    ):
+        decided = msgspec.structs.replace(doubt, status=status)
+        assert said in decided_line(FINISHED, decided).plain
+
+
 def test_what_waits_can_be_copied_from_the_line() -> None:
     assert waiting_line(WAITING).plain == f"[waiting: {APPROVAL}]"
     assert waiting_line(FINISHED).plain == ""
