@@ -29,6 +29,7 @@ class Database:
         self.busy_ms: Final = round(busy_s * 1000)
         self._identity: tuple[int, int] | None = None
         self._wal_identity: tuple[int, int] | None = None
+        self._anchor: sqlite3.Connection | None = None
 
     def prepare(self) -> None:
         """Make the file when there is none, and bring its schema up to date.
@@ -47,11 +48,18 @@ class Database:
         self._identity = (status.st_dev, status.st_ino)
         try:
             self._make_current()
+            self._drop_anchor()
         except sqlite3.Error as error:
             if error_code(error) == sqlite3.SQLITE_NOTADB:
                 detail = f"{self.path}: {error}"
                 raise ConfigurationError("The journal's file is not a database.", detail=detail) from error
             raise unavailable(error, self.path) from error
+
+    def close(self) -> None:
+        """Let go of the file, after every other connection."""
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
 
     def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
         """A connection for one thread. Raises sqlite3.Error, StoreUnavailable."""
@@ -86,10 +94,7 @@ class Database:
         """
         if _identity(self.path) != self._identity:
             raise StoreUnavailable("The journal's file is gone or was replaced.", detail=str(self.path))
-        wal = _identity(self._wal)
-        if self._wal_identity is None:
-            self._wal_identity = wal
-        elif wal != self._wal_identity:
+        if self._anchor is not None and _identity(self._wal) != self._wal_identity:
             raise StoreUnavailable("The journal's log is gone or was replaced.", detail=str(self._wal))
 
     def _make_current(self) -> None:
@@ -100,7 +105,6 @@ class Database:
                 version = self._create(connection)
         finally:
             connection.close()
-            self._wal_identity = None  # the last connection that closes takes the log with it
         if version > VERSION:
             detail = f"{self.path} has schema {version}, this version knows {VERSION}"
             raise ConfigurationError("A newer version of Cattlegrid has made this journal.", detail=detail)
@@ -109,6 +113,13 @@ class Database:
             from cattlegrid.adapters.sqlite import migrate
 
             migrate.upgrade(self.path, to=VERSION, busy_ms=self.busy_ms)
+
+    def _drop_anchor(self) -> None:
+        """Hold the file open: the last connection that closes takes the log with it, and only then may it vanish."""
+        anchor = self.connect()
+        anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        self._wal_identity = _identity(self._wal)
+        self._anchor = anchor
 
     def _create(self, connection: sqlite3.Connection) -> int:
         connection.execute("BEGIN IMMEDIATE")

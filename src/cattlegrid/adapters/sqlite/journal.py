@@ -87,6 +87,7 @@ class SqliteJournal:
         await self._reader.close()
         self._reading.close()
         self._writing.close()
+        self._database.close()
 
     # leases and appends
 
