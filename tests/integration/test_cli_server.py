@@ -91,8 +91,8 @@ def test_a_server_in_the_background_says_where_it_is_serves_and_is_stopped(line:
 
 
 def test_an_unchanged_agent_keeps_its_number_and_a_changed_one_gets_the_next(line: Line, root: Path) -> None:
-    assert "shop#1 (" in line("dev", "--detach", "--port", "0").stdout
-    line("dev", "--stop")
+    assert "shop#1 (" in line("bundle", "build").stdout
+    assert "shop#1 (" in line("bundle", "build").stdout
     prompt = root / "agents/shop/prompts/system.md"
     prompt.write_text(prompt.read_text() + "\nBe brief.\n")
     assert "shop#2 (" in line("dev", "--detach", "--port", "0").stdout
