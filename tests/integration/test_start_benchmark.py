@@ -21,7 +21,7 @@ def test_starting_stays_within_its_times() -> None:
         check=True,
     )
     measured = json.loads(done.stdout.splitlines()[-1])
-    # Goals with room for a busy machine: `help_cpu_s` is CPU time and gets none.
-    assert measured["import_s"] <= 0.2 * 3
+    # Wall times have room for a busy machine; CPU time needs none.
+    assert measured["import_s"] <= 0.2 * 5
     assert measured["help_cpu_s"] <= 0.4
-    assert measured["ready_s"] <= 2.0 * 3
+    assert measured["ready_s"] <= 2.0 * 5
