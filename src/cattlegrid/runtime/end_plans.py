@@ -50,7 +50,9 @@ class EndPlans:
             )
         happened = step.decision is ev.ApprovalDecision.DONE
         settled_by = step.decided_by if step.decision is not None else "attempts"
-        if step.decision is None:
+        if step.phase is Phase.ABSENT:
+            text = wording.NOT_DONE
+        elif step.decision is None:
             text = wording.GAVE_UP
         else:
             text = (wording.confirmed_done if happened else wording.confirmed_not_done)(self._note(step))
@@ -60,10 +62,10 @@ class EndPlans:
                 step_id=step.id, content_ref=ref, content_bytes=size_bytes, settled_by=settled_by
             )
             return plan_of(run, [done])
-        known = step.decision is not None or not step.has_effect
+        known = step.decision is not None or not step.has_effect or step.phase is Phase.ABSENT
         failed = ev.StepFailed(
             step_id=step.id,
-            code="in_doubt",
+            code=step.code if step.phase is Phase.ABSENT else "in_doubt",
             executed=ev.Executed.NO if known else ev.Executed.UNKNOWN,
             content_ref=ref,
             content_bytes=size_bytes,

@@ -15,6 +15,7 @@ from cattlegrid.core.verdicts import Decision
 from cattlegrid.journal import events as ev
 from cattlegrid.runtime.state import (
     MAX_KEYED_ATTEMPTS,
+    RECONCILED_BY,
     Asked,
     MessageRef,
     Part,
@@ -132,6 +133,12 @@ def _intended(session: Session, event: ev.Event, data: ev.StepIntended) -> Sessi
         model=data.model,
         attempt=data.attempt,
         intended_at=event.at,
+        reconciled=False,
+        # A decision is used up by the call that it lets out.
+        decision=None,
+        decided_by="",
+        note_ref="",
+        arguments_ref="",
     )
     session = _started(_with_step(session, step), data.tool)
     if data.kind is ev.StepKind.CHAT:
@@ -233,10 +240,13 @@ def _failed(session: Session, event: ev.Event, data: ev.StepFailed) -> Session:
         settled_at=event.at,
         cost_nano_usd=step.cost_nano_usd + data.cost_nano_usd,
     )
-    cost = data.cost_nano_usd
     if not data.settled_by and _in_doubt(step):
-        return _with_step(session, replace(step, phase=Phase.DOUBTED), cost_nano_usd=cost)
-    session = _with_step(session, step, cost_nano_usd=cost)
+        step = replace(step, phase=Phase.DOUBTED)
+    elif data.settled_by == RECONCILED_BY and not data.content_ref:
+        step = replace(step, phase=Phase.ABSENT)
+    session = _with_step(session, step, cost_nano_usd=data.cost_nano_usd)
+    if step.phase is not Phase.FAILED:
+        return session
     if step.kind is ev.StepKind.CHAT:
         return replace(session, run=replace(_running(session), chat_failed=data.code))
     if step.kind is ev.StepKind.SUMMARY:

@@ -11,7 +11,7 @@ from cattlegrid.core.tools import Effect, Retry
 from cattlegrid.core.verdicts import Decision
 from cattlegrid.journal.events import ApprovalDecision, HoldReason, RunStatus, StepKind
 from cattlegrid.runtime.context import Span, estimated_tokens, holds_turns, span_to_drop
-from cattlegrid.runtime.state import SETTLED, Asked, Phase, Run, Session, Step
+from cattlegrid.runtime.state import MAX_KEYED_ATTEMPTS, SETTLED, Asked, Phase, Run, Session, Step
 
 LEAST_CALL_S = 0.05
 """A run with less time left than this asks nobody any more: its time is over."""
@@ -187,6 +187,9 @@ def _go_on(step: Step, run: Run, bundle: Bundle) -> Action | None:
         case Phase.DECIDED:
             again = step.decision is ApprovalDecision.APPROVE
             return _once_alone(Repeat(step), run) if again else Settle(step)
+        case Phase.ABSENT:
+            over = _ending(run, bundle) is not None or step.attempt >= MAX_KEYED_ATTEMPTS
+            return Settle(step) if over else _once_alone(Repeat(step), run)
         case Phase.ORPHANED | Phase.DOUBTED:
             return _resolve(step, run, bundle)
         case _:

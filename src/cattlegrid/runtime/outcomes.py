@@ -26,6 +26,7 @@ from cattlegrid.guards.chain import GuardChain, GuardContext
 from cattlegrid.journal import events as ev
 from cattlegrid.runtime import wording
 from cattlegrid.runtime.plan import Launch
+from cattlegrid.runtime.state import RECONCILED_BY
 from cattlegrid.runtime.texts import Texts
 
 _DETAIL_CHARACTERS: Final = 16_384
@@ -126,17 +127,12 @@ class Recorder:
         )
 
     def reconciled(self, subject: str, value: str, answer: Message) -> ev.StepDone | ev.StepFailed:
-        """The reconcile tool has told what became of a call in doubt: a result, or `null` for `it did not happen`."""
+        """The reconcile tool has told what became of a call in doubt: a result, or `null` for `it did not happen`.
+
+        Nobody is told of a call that did not happen: it is called again.
+        """
         if value == "null":
-            told = replace(answer, text=wording.confirmed_not_done(""))
-            ref, size_bytes = self._texts.put_message(told)
-            return ev.StepFailed(
-                step_id=subject,
-                code="not_executed",
-                content_ref=ref,
-                content_bytes=size_bytes,
-                settled_by="reconcile",
-            )
+            return ev.StepFailed(step_id=subject, code=NotExecuted.code, settled_by=RECONCILED_BY)
         ref, size_bytes = self._texts.put_message(replace(answer, text=_text_of(value)))
         same = _text_of(value) == value
         return ev.StepDone(
@@ -144,7 +140,7 @@ class Recorder:
             content_ref=ref,
             content_bytes=size_bytes,
             value_ref="" if same else self._texts.put(value),
-            settled_by="reconcile",
+            settled_by=RECONCILED_BY,
         )
 
 

@@ -25,7 +25,7 @@ from cattlegrid.runtime.plan import Desk
 from cattlegrid.runtime.planner import Planner
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.reading import opened_of, refs_of
-from cattlegrid.runtime.state import Session
+from cattlegrid.runtime.state import RECONCILED_BY, Session
 from cattlegrid.runtime.texts import Texts
 
 _DECIDED: Final = (
@@ -36,7 +36,7 @@ _DECIDED: Final = (
     ev.ContextCompacted,
     ev.RunFinished,
 )
-_SETTLED_OUTSIDE: Final = frozenset({"", "reconcile"})
+_SETTLED_OUTSIDE: Final = frozenset({"", RECONCILED_BY})
 _SHOWN_CHARACTERS: Final = 200
 # Guards may be added or renamed by a newer version of the program; what they decided must be the same.
 _NOT_COMPARED: Final = frozenset({"verdicts"})

@@ -25,6 +25,10 @@ MAX_KEYED_ATTEMPTS = 3
 """How often a call that may be repeated is made, before it counts as in doubt (keyed) or failed (free)."""
 
 
+RECONCILED_BY = "reconcile"
+"""Who has settled a call in doubt when its reconcile tool has."""
+
+
 class Part(StrEnum):
     """What a message is in the conversation."""
 
@@ -55,6 +59,8 @@ class Phase(StrEnum):
     """The call left, its writer is gone, no outcome is known."""
     DOUBTED = "doubted"
     """The call failed in a way that leaves open whether its effect happened."""
+    ABSENT = "absent"
+    """Its reconcile tool says that it did not happen: it is called again, as long as the run goes on."""
     DONE = "done"
     FAILED = "failed"
     REFUSED = "refused"
@@ -90,7 +96,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     value_ref: str = ""
     executed: Executed = Executed.NO
     reconciled: bool = False
-    """Whether its reconcile tool was asked."""
+    """Whether its reconcile tool was asked about the last attempt."""
     undone: bool = False
     """Whether its effect was taken back, or taking it back was tried."""
     cost_nano_usd: int = 0

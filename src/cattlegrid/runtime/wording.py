@@ -19,6 +19,7 @@ EXPIRED: Final = (
     "This call was not made: nobody approved it in time. Say so; do not call it again by yourself."
 )
 GAVE_UP: Final = "It is not known whether this call took effect, and trying again did not tell. Do not claim that it did or did not."
+NOT_DONE: Final = "This call was interrupted; it is certain that it did not take effect."
 DENIED_ANSWER: Final = "I cannot help with this request."
 EMPTY_ANSWER: Final = "I have no answer to this."
 
