@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import httpx2
 import pytest
@@ -35,7 +35,7 @@ def _model(request: ModelRequest) -> Answer:
     return answer("Yes.")
 
 
-FITS: Callable[..., object] = checks.positive_data_acceptance  # pyright: ignore[reportUnknownMemberType]
+FITS = cast("Callable[..., object]", checks.positive_data_acceptance)  # pyright: ignore[reportUnknownMemberType]
 
 
 class Case(Protocol):
