@@ -271,13 +271,12 @@ PENDING: Final = frozenset[str](
     {
         "journal:erase",
         "journal:retention",
-        "runtime:outcome", "runtime:serial", "runtime:join", "runtime:loop", "runtime:parallel-tools",
+        "runtime:outcome", "runtime:serial", "runtime:loop", "runtime:parallel-tools",
         "runtime:context-window", "runtime:context-summary", "runtime:limits", "runtime:cancel",
         "runtime:hold", "runtime:approval-exact", "runtime:approval-reject", "runtime:hold-time",
         "runtime:effects", "runtime:retry", "runtime:in-doubt", "runtime:undo", "runtime:recovery",
         "runtime:exact-replay", "runtime:replay-difference", "runtime:upgrade", "runtime:state-machine",
         "fault:sigterm",
-        "fault:during-run",
         "privacy:erase-files",
     }
 )

@@ -4,6 +4,7 @@
 answers whether a key has arrived. `write_project` makes an agent whose tools report there.
 """
 
+import contextlib
 import os
 import socketserver
 import threading
@@ -44,9 +45,9 @@ import socket
 from cattlegrid import Context, tool
 
 
-def _tell(word: str, key: str) -> str:
+def _tell(word: str, key: str, wait_s: float = 5.0) -> str:
     host, port = os.environ["TILL_COUNTER"].rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=5) as wire:
+    with socket.create_connection((host, int(port)), timeout=wait_s) as wire:
         wire.sendall(f"{word} {key}\\n".encode())
         return wire.makefile().readline().strip()
 
@@ -91,31 +92,45 @@ def pay_big(amount: int, ctx: Context) -> str:
     return _tell("big", ctx.idempotency_key)
 
 
-@tool(timeout_s=1.0)
-def look(what: str) -> str:
-    """Look at something.
+@tool(timeout_s=50.0)
+def look(what: str, ctx: Context) -> str:
+    """Look at something outside, which takes for as long as the outside wants.
 
     Args:
         what: at what.
     """
-    return f"saw {what}"
+    return f"{_tell('look', ctx.idempotency_key, wait_s=50.0)} {what}"
 '''
 
 
+_PATIENCE_S = 45
+
+
 class Counter:
-    """Counts the arrivals of effects, on a free loopback port, for as long as a `with` block."""
+    """Counts the arrivals of effects, on a free loopback port, for as long as a `with` block.
+
+    While `doors` is clear, whoever comes to look waits: a run is then surely under way.
+    """
 
     def __init__(self) -> None:
         self.once: Tally[str] = Tally()
         self.keyed: Tally[str] = Tally()
         self.big: Tally[str] = Tally()
+        self.looks: Tally[str] = Tally()
+        self.doors = threading.Event()
+        self.doors.set()
         self._lock = threading.Lock()
         outside = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                word, _, key = self.rfile.readline().decode().strip().partition(" ")
-                self.wfile.write(f"{outside.arrive(word, key)}\n".encode())
+                line = self.rfile.readline().decode()
+                if not line.endswith("\n"):
+                    return  # whoever wanted to say something was killed before
+                word, _, key = line.strip().partition(" ")
+                answer = outside.arrive(word, key)
+                with contextlib.suppress(OSError):
+                    self.wfile.write(f"{answer}\n".encode())
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -131,15 +146,19 @@ class Counter:
         with self._lock:
             if word == "arrived?":
                 return "yes" if self.once[key] else "no"
-            tallies = {"once": self.once, "keyed": self.keyed, "big": self.big}
+            tallies = {"once": self.once, "keyed": self.keyed, "big": self.big, "look": self.looks}
             tallies[word][key] += 1
-            return "ok"
+        if word == "look":
+            self.doors.wait(timeout=_PATIENCE_S)
+            return "saw"
+        return "ok"
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.doors.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
