@@ -13,7 +13,7 @@ from cattlegrid.core.messages import ModelRequest, ModelResponse, Role, ToolCall
 from cattlegrid.guards.chain import Guard
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import check_chain
-from cattlegrid.journal.store import Append, Entry, EntryQuery, InboxItem
+from cattlegrid.journal.store import Append, Entry, EntryQuery, InboxItem, Row
 from cattlegrid.runtime.requests import Accepted, RunRequest, RunView
 from cattlegrid.testing.clock import ManualClock
 from cattlegrid.testing.memory import MemoryJournal
@@ -54,12 +54,19 @@ class Disk(MemoryJournal):
         self.writes_left: int | None = None
         """Writes until the disk stops; None for one that does not."""
         self.writes = 0
+        self.forged: dict[str, list[Row]] = {}
+        """What somebody with a hand on the disk has put in the place of a stream's rows."""
         self._slow = False
         self._late: list[tuple[Append, asyncio.Future[None]]] = []
 
     @property
     def stopped(self) -> bool:
         return self.writes_left == 0
+
+    async def rows(self, stream: str, *, after_seq: int = 0, limit: int | None = None) -> Sequence[Row]:
+        if stream in self.forged:
+            return [row for row in self.forged[stream] if row.seq > after_seq][:limit]
+        return await super().rows(stream, after_seq=after_seq, limit=limit)
 
     def slow(self) -> None:
         """Keep the appends that come from now on back."""
