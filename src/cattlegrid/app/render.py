@@ -1,6 +1,7 @@
 """Turns what the server tells into what people read: tables, the tree of a run, one-line summaries. Decides nothing."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, cast
@@ -179,12 +180,14 @@ def run_tree(run: Run, *, full: bool = False) -> Tree:
         head.append(f" ({one_line(run.reason)})")
     tree = Tree(head, guide_style="dim")
     tree.add(_shown(f"{run.bundle}, {run.session_id}", full=full, style="dim"))
-    tree.add(_named("input", run.input, full=full))
+    branch = tree.add(_named("input", run.input, full=full))
+    _add_guards(branch, _of("input", run.guards or ()), full=full)
     approvals = {approval.id.removeprefix("apr_"): approval for approval in run.approvals}
     for step in run.steps or ():
         _add_step(tree, step, approvals.get(step.id.removeprefix("stp_")), full=full)
     if run.output:
-        tree.add(_named("output", run.output, full=True))
+        branch = tree.add(_named("output", run.output, full=True))
+        _add_guards(branch, _of("output", run.guards or ()), full=full)
     tokens = f"{run.usage.input_tokens:,} + {run.usage.output_tokens:,} tokens"
     calls = f"{count(run.model_calls, 'model call')} · {count(run.tool_calls, 'tool call')}"
     tree.add(
@@ -248,15 +251,36 @@ def _add_step(tree: Tree, step: Step, approval: Approval | None, *, full: bool) 
     if step.status != "done":
         title.append(" · ").append_text(_status(step.status))
     branch = tree.add(title if full else _cut(title))
+    _add_guards(branch, step.guards, full=full)
     if approval is not None:
         held = Text().append(
             f"held for a person: {one_line(approval.condition or approval.reason)} · ", style="yellow"
         )
-        branch.add(held.append_text(_decision(approval)))
+        held.append_text(_decision(approval))
+        if approval.decided_by:
+            held.append(f" by {one_line(approval.decided_by)[:_SHORT]}", style="dim")
+        branch.add(held)
+        if approval.note:
+            branch.add(_named("note", approval.note, full=full))
     if step.why and not (approval is not None and step.why in {"approval", "approved", "in_doubt"}):
         branch.add(_named("why", step.why, full=full))
     if step.answer:
         branch.add(_shown(step.answer, full=full, style="" if model else "dim"))
+
+
+def _of(crossing: str, guards: Iterable[str]) -> list[str]:
+    return [said for said in guards if said.startswith(f"{crossing} ")]
+
+
+def _add_guards(branch: Tree, guards: Sequence[str], *, full: bool) -> None:
+    """Those that did not just allow, each; the others as a number, or all of them when `full`."""
+    shown = [said for said in guards if full or said.split(" ")[2:3] != ["allow"]]
+    for said, times in Counter(shown).items():
+        # A call that was held and made again was judged each time.
+        branch.add(_named("guard", f"{said} ({times} times)" if times > 1 else said, full=full))
+    if len(shown) < len(guards):
+        others = "guards allow" if len(guards) - len(shown) > 1 else "guard allows"
+        branch.add(Text(f"{len(guards) - len(shown)} {others}", style="dim"))
 
 
 def _step_figures(step: Step) -> Iterable[str]:

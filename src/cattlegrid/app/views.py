@@ -39,6 +39,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     arguments: object = None
     condition: str | None = None
+    decided_by: str | None = None
+    note: str | None = None
 
     @property
     def waits(self) -> bool:
@@ -60,6 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     given: str = ""
     answer: str = ""
     why: str = ""
+    guards: tuple[str, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     steps: tuple[Step, ...] | None = None
+    guards: tuple[str, ...] | None = None
 
     @property
     def over(self) -> bool:

@@ -7,38 +7,18 @@ somebody may not see is `NotFound`, exactly like what does not exist.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import msgspec
-
 from cattlegrid.core.errors import NotFound, SessionEnded
-from cattlegrid.core.messages import Message, Role, Usage
 from cattlegrid.core.principal import Principal
-from cattlegrid.core.verdicts import Decision
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import decode
 from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
-from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.queued import QUEUED, queued_entry, queued_view
-from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView, StepView
-from cattlegrid.runtime.texts import BUNDLE_PREFIX
+from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView
+from cattlegrid.runtime.showing import Texts, bundle_name, refs_of, run_view
 
-_ERASED = "(erased)"
 _STAFF = ("operator", "approver")
 _PAGE = 100
-_message_decoder = msgspec.json.Decoder(Message)
-
-
-class Texts(msgspec.Struct, frozen=True):
-    """The texts that some events refer to; those of an erased user are gone."""
-
-    known: dict[str, str]
-
-    def text(self, ref: str) -> str:
-        return self.known.get(ref, _ERASED) if ref else ""
-
-    def message(self, ref: str) -> Message:
-        content = self.known.get(ref)
-        return Message(Role.ASSISTANT, _ERASED) if content is None else _message_decoder.decode(content)
 
 
 class Reader:
@@ -194,195 +174,6 @@ def opened_of(events: Sequence[ev.Event]) -> ev.SessionOpened:
     if not events or not isinstance(events[0].data, ev.SessionOpened):
         raise NotFound("There is no session with this id.")
     return events[0].data
-
-
-def bundle_name(opened: ev.SessionOpened) -> str:
-    """`support#17 (3f9c2ab1)`."""
-    return f"{opened.agent}#{opened.bundle_number} ({opened.bundle[:8]})"
-
-
-def run_view(events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts, entry: Entry) -> RunView:
-    """A run as people see it, from its own events."""
-    started = next(event for event in events if isinstance(event.data, ev.RunStarted))
-    finished = next((event for event in events if isinstance(event.data, ev.RunFinished)), None)
-    ended = finished.data if finished is not None and isinstance(finished.data, ev.RunFinished) else None
-    steps = _steps(events, texts)
-    approvals = _approvals(events, opened, texts, entry)
-    request = started.data.input_ref if isinstance(started.data, ev.RunStarted) else ""
-    calls = [step for step in steps if step.status not in {"held", "refused"}]
-    return RunView(
-        id=entry.id,
-        session_id=entry.stream,
-        agent=opened.agent,
-        bundle=bundle_name(opened),
-        status=ended.status.value if ended is not None else entry.status,
-        reason=ended.reason if ended is not None else "",
-        input=texts.message(request).text,
-        output=texts.text(ended.output_ref) if ended is not None else "",
-        started_at=started.at,
-        finished_at=finished.at if finished is not None else None,
-        active_s=_active_s(events),
-        model_calls=sum(step.kind in {"chat", "summary"} for step in calls),
-        tool_calls=sum(step.kind not in {"chat", "summary"} for step in calls),
-        usage=_total([step.usage for step in steps if step.usage is not None]),
-        cost_nano_usd=sum(step.cost_nano_usd for step in steps),
-        approvals=approvals,
-        steps=steps,
-    )
-
-
-def _active_s(events: Sequence[ev.Event]) -> float:
-    """Seconds of the run without the time on hold, counted as the loop counts them."""
-    state = fold_all(
-        events[0].stream, [event for event in events if not isinstance(event.data, ev.RunFinished)]
-    )
-    return (
-        msgspec.structs.replace(state.run, last_at=events[-1].at).active_s if state.run is not None else 0.0
-    )
-
-
-def _total(usages: Sequence[Usage]) -> Usage:
-    return Usage(
-        input_tokens=sum(usage.input_tokens for usage in usages),
-        output_tokens=sum(usage.output_tokens for usage in usages),
-        cache_read_tokens=sum(usage.cache_read_tokens for usage in usages),
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in usages),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
-        estimated=any(usage.estimated for usage in usages),
-    )
-
-
-def _approvals(
-    events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts, entry: Entry
-) -> tuple[ApprovalView, ...]:
-    decided = {
-        event.data.approval_id: event.data.decision.value
-        for event in events
-        if isinstance(event.data, ev.ApprovalDecided)
-    }
-    over = any(isinstance(event.data, ev.RunFinished) for event in events)
-    views: list[ApprovalView] = []
-    for event in events:
-        held = event.data
-        if not isinstance(held, ev.StepHeld):
-            continue
-        reason = next((verdict.reason for verdict in held.verdicts if verdict.decision is Decision.HOLD), "")
-        waiting = "in_doubt" if held.hold is ev.HoldReason.IN_DOUBT else "pending"
-        views.append(
-            ApprovalView(
-                id=held.approval_id,
-                session_id=entry.stream,
-                run_id=entry.id,
-                agent=opened.agent,
-                status=decided.get(held.approval_id, "void" if over else waiting),
-                reason=held.hold.value,
-                tool=held.tool.tool,
-                arguments=texts.text(held.tool.arguments_ref),
-                condition=reason,
-                user=texts.text(opened.principal_ref),
-                requested_at=event.at,
-                expires_at=held.expires_at,
-            )
-        )
-    return tuple(views)
-
-
-def _steps(events: Sequence[ev.Event], texts: Texts) -> tuple[StepView, ...]:
-    views: dict[str, StepView] = {}
-    for event in events:
-        data = event.data
-        match data:
-            case ev.StepHeld(step_id=id):
-                given = texts.text(data.tool.arguments_ref)
-                views[id] = StepView(
-                    id=id,
-                    kind="execute_tool",
-                    name=data.tool.tool,
-                    status="held",
-                    attempt=0,
-                    started_at=event.at,
-                    duration_s=0.0,
-                    given=given,
-                    why=data.hold.value,
-                )
-            case ev.StepIntended(step_id=id):
-                views[id] = _intended_view(event, data, texts)
-            case ev.StepDone(step_id=id) if id in views:
-                views[id] = _done_view(views[id], data, texts)
-            case ev.StepFailed(step_id=id) if id in views:
-                views[id] = msgspec.structs.replace(
-                    views[id],
-                    status="failed",
-                    duration_s=data.duration_s,
-                    cost_nano_usd=views[id].cost_nano_usd + data.cost_nano_usd,
-                    answer=texts.message(data.content_ref).text if data.content_ref else "",
-                    why=data.code,
-                )
-            case ev.StepRefused(step_id=id):
-                views[id] = _refused_view(event, data, texts, views.get(id))
-            case _:
-                pass
-    return tuple(views.values())
-
-
-def _intended_view(event: ev.Event, data: ev.StepIntended, texts: Texts) -> StepView:
-    name = data.model.model if data.model is not None else ""
-    given = ""
-    if data.tool is not None:
-        name, given = data.tool.tool, texts.text(data.tool.arguments_ref)
-    return StepView(
-        id=data.step_id,
-        kind=data.kind.value,
-        name=name,
-        status="running",
-        attempt=data.attempt,
-        started_at=event.at,
-        duration_s=0.0,
-        given=given,
-        why=data.approval_id and "approved",
-    )
-
-
-def _done_view(view: StepView, data: ev.StepDone, texts: Texts) -> StepView:
-    message = texts.message(data.content_ref)
-    asked = ", ".join(f"{call.name}({call.arguments})" for call in message.tool_calls)
-    settled = f"settled by {data.settled_by}" if data.settled_by else view.why
-    return msgspec.structs.replace(
-        view,
-        status="done",
-        duration_s=data.duration_s,
-        cost_nano_usd=view.cost_nano_usd + data.cost_nano_usd,
-        usage=data.usage,
-        answer=message.text or asked or message.refusal,
-        why=settled,
-    )
-
-
-def _refused_view(event: ev.Event, data: ev.StepRefused, texts: Texts, known: StepView | None) -> StepView:
-    base = known or StepView(
-        id=data.step_id,
-        kind="execute_tool" if data.asked_by else "chat",
-        name=data.tool or "(unknown tool)",
-        status="refused",
-        attempt=0,
-        started_at=event.at,
-        duration_s=0.0,
-    )
-    return msgspec.structs.replace(
-        base, status="refused", answer=texts.message(data.content_ref).text, why=data.code
-    )
-
-
-def refs_of(data: msgspec.Struct) -> set[str]:
-    """Every reference to a body of the session's user that an event holds, its own parts included."""
-    refs: set[str] = set()
-    for name in data.__struct_fields__:  # `msgspec.structs.fields` resolves annotations anew each time
-        value: object = getattr(data, name)
-        if isinstance(value, msgspec.Struct):
-            refs |= refs_of(value)
-        elif isinstance(value, str) and value and name.endswith("_ref"):
-            refs.add(value)
-    return {ref for ref in refs if not ref.startswith(BUNDLE_PREFIX)}
 
 
 def _at(at_us: int) -> datetime:

@@ -24,7 +24,8 @@ from cattlegrid.runtime.fold import fold
 from cattlegrid.runtime.plan import Desk
 from cattlegrid.runtime.planner import Planner
 from cattlegrid.runtime.ports import Bundles
-from cattlegrid.runtime.reading import opened_of, refs_of
+from cattlegrid.runtime.reading import opened_of
+from cattlegrid.runtime.showing import refs_of
 from cattlegrid.runtime.state import RECONCILED_BY, Session
 from cattlegrid.runtime.texts import Texts
 

@@ -53,6 +53,9 @@ class ApprovalView(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     requested_at: datetime
     expires_at: datetime | None
+    decided_by: str = ""
+    """Pseudonym of who decided, `clock` when it expired; empty while it waits."""
+    note: str = ""
 
 
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +75,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     answer: str = ""
     why: str = ""
     """The error's code, the guard's reason, who settled it."""
+    guards: tuple[str, ...] = ()
+    """What each guard said, in order: `tool_call approve_lines hold amount > 50`."""
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +101,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     cost_nano_usd: int
     approvals: tuple[ApprovalView, ...]
     steps: tuple[StepView, ...]
+    guards: tuple[str, ...] = ()
+    """What each guard said of the input and of the output."""
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,6 +86,8 @@ class Approval(_Out):
     condition: str | None = Field(
         description="The line that asks for a person; null for those who do not decide."
     )
+    decided_by: str | None = Field(description="Pseudonym of who decided; as `condition`.")
+    note: str | None = Field(description="What they noted; as `condition`.")
 
 
 class Approvals(_Out):
@@ -111,6 +113,9 @@ class Step(_Out):
     given: str = Field(description="Arguments of a tool, as JSON text.")
     answer: str
     why: str = Field(description="The error's code, the guard's reason, or who settled it.")
+    guards: list[str] = Field(
+        description="What each guard said.", examples=[["tool_call approve_lines hold amount > 50"]]
+    )
 
 
 class Run(_Out):
@@ -136,6 +141,7 @@ class Run(_Out):
     steps: list[Step] | None = Field(
         description="For operators and approvers, where one run is shown; else null."
     )
+    guards: list[str] | None = Field(description="What each guard said of input and output; as `steps`.")
 
 
 class Runs(_Out):

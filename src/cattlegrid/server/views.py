@@ -91,6 +91,7 @@ def run(view: RunView, principal: Principal, *, steps: bool = True) -> Json:
         "cost_usd": usd(view.cost_nano_usd),
         "approvals": [approval(one, principal) for one in view.approvals],
         "steps": [_step(one) for one in view.steps] if steps and staff else None,
+        "guards": view.guards if steps and staff else None,
     }
 
 
@@ -110,6 +111,8 @@ def approval(view: ApprovalView, principal: Principal) -> Json:
         "expires_at": view.expires_at,
         "arguments": arguments(view.arguments) if staff else None,
         "condition": view.condition if staff else None,
+        "decided_by": view.decided_by if staff else None,
+        "note": view.note if staff else None,
     }
 
 
@@ -178,6 +181,7 @@ def _step(view: StepView) -> Json:
         "given": view.given,
         "answer": view.answer,
         "why": view.why,
+        "guards": view.guards,
     }
 
 
