@@ -68,11 +68,12 @@ async def test_a_run_streams_over_a_real_connection_and_resumes_after_it_broke()
 
 
 @pytest.mark.requirement("input:size")
-async def test_ten_megabytes_get_a_refusal_that_the_client_can_read_and_the_connection_lives_on() -> None:
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_ten_megabytes_get_a_refusal_that_the_client_can_read(connection: str) -> None:
     site = await open_site()
     async with serving(site) as (http, _):
         body = b'{"agent":"support","input":"' + b"x" * 10_000_000 + b'"}'
-        headers = {**site.headers("ana"), "Content-Type": "application/json"}
+        headers = {**site.headers("ana"), "Content-Type": "application/json", "Connection": connection}
         for _ in range(3):
             refused = await http.post("/runs", content=body, headers=headers)
             assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")

@@ -9,6 +9,7 @@ A pure ASGI middleware. What passes is handed on in one piece.
 """
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -23,6 +24,7 @@ MAX_DEPTH: Final = 32
 _WHOLE_BODY_S: Final = 30.0
 _SWALLOWED_BYTES: Final = 16 * 1024 * 1024
 """Up to this, what is still on its way is thrown away so that the client hears of the refusal; above, we hang up."""
+_SWALLOW_S: Final = 10.0
 
 
 class Bodies:
@@ -40,7 +42,7 @@ class Bodies:
         declared = headers.get("content-length", "")
         try:
             if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
-                raise _Unacceptable(413, hang_up=int(declared[:20]) > _SWALLOWED_BYTES)
+                raise _TooLong(hang_up=int(declared[:20]) > _SWALLOWED_BYTES)
             async with asyncio.timeout(_WHOLE_BODY_S):
                 body = await self._read(receive)
             if body is None:
@@ -67,7 +69,7 @@ class Bodies:
             chunk = message.get("body", b"")
             size_bytes += len(chunk)
             if size_bytes > self._max_bytes:
-                raise _Unacceptable(413, hang_up=True)
+                raise _TooLong(hang_up=True)
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
@@ -88,18 +90,43 @@ class _Handed:
 
 
 class _Unacceptable(Exception):
-    def __init__(self, status: int, message: str = "", *, hang_up: bool = False) -> None:
+    """Why a body goes no further."""
+
+    def __init__(self, status: int, message: str = "") -> None:
         super().__init__(message)
         self._status = status
         self._message = message
-        self._headers = {"Connection": "close"} if hang_up else {}
 
     async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request."""
         correlation_id: str = scope[CORRELATION]
-        response = answer_http(self._status, correlation_id, self._headers)
+        response = answer_http(self._status, correlation_id)
         if self._message:
             response = answer(self._status, "invalid_request", self._message, correlation_id=correlation_id)
         await response(scope, receive, send)
+
+
+class _TooLong(_Unacceptable):
+    """More bytes than are taken."""
+
+    def __init__(self, *, hang_up: bool) -> None:
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        self._headers = {"Connection": "close"} if hang_up else {}
+
+    async def respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse at once, then throw away what is still on its way, within bounds.
+
+        A connection that is closed with bytes unread is reset, and the client might never see the answer.
+        """
+        response = answer_http(self._status, scope[CORRELATION], self._headers)
+        await send({"type": "http.response.start", "status": self._status, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        left_bytes = _SWALLOWED_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SWALLOW_S):
+                while left_bytes > 0 and (message := await receive()).get("more_body", False):
+                    left_bytes -= len(message.get("body", b""))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _check(body: bytes, content_type: str) -> None:

@@ -2,7 +2,7 @@
 
     id: 12.1
     event: message.delta
-    data: {"run_id": "run_...", "step_id": "stp_...", "text": "Hel"}
+    data: {"step_id": "stp_...", "text": "Hel"}
 
 The client that leaves ends its watching and nothing else. A client that is slow holds up nobody: it pulls from what the
 run has told. Every `heartbeat_s` a comment says that the connection lives. The last event, `run.finished`, carries the

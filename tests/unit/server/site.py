@@ -167,6 +167,8 @@ class Wire:
         self._left = asyncio.Event()
         self.received = 0
         """Pieces of the body that the app has taken."""
+        self.received_before = 0
+        """Those it had taken when it began to answer."""
         self.status = 0
         self.headers: dict[str, str] = {}
         self.scope = {
@@ -227,9 +229,14 @@ class Wire:
 
     async def _run(self) -> None:
         try:
-            await self._app(self.scope, self._receive, self._sent.put)
+            await self._app(self.scope, self._receive, self._send)
         finally:
             await self._sent.put(None)
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.received_before = self.received
+        await self._sent.put(message)
 
     async def _receive(self) -> dict[str, Any]:
         if self._chunks:

@@ -40,7 +40,7 @@ async def test_ten_megabytes_are_refused_before_any_of_it_is_read() -> None:
     site = await open_site()
     headers = {"Content-Length": str(10 * len(MEGABYTE)), "Content-Type": "application/json"}
     async with Wire(site.app, "POST", "/runs", [MEGABYTE] * 10, {**headers, **site.headers("ana")}) as wire:
-        assert (wire.status, wire.received) == (413, 0)
+        assert (wire.status, wire.received_before) == (413, 0)
         assert b'"code":"too_large"' in await wire.body()
         assert "connection" not in wire.headers, "the client is to read this answer"
 
@@ -49,7 +49,7 @@ async def test_ten_megabytes_are_refused_before_any_of_it_is_read() -> None:
 async def test_a_body_of_no_declared_length_is_refused_once_it_is_too_long() -> None:
     site = await open_site()
     async with Wire(site.app, "POST", "/runs", [MEGABYTE] * 10, site.headers("ana")) as wire:
-        assert (wire.status, wire.received, wire.headers["connection"]) == (413, 2, "close")
+        assert (wire.status, wire.received_before, wire.headers["connection"]) == (413, 2, "close")
 
 
 @pytest.mark.parametrize("declared", ["-1", "1e9", "9" * 400, "٣"])
