@@ -79,6 +79,11 @@ class Disk(MemoryJournal):
         for batch, ticket in late:
             super().append(batch).add_done_callback(partial(_pass_on, ticket))
 
+    def lose_queued(self) -> int:
+        self._slow = False
+        late, self._late = self._late, []
+        return super().lose_queued() + len(late)
+
     def append(self, batch: Append) -> asyncio.Future[None]:
         if self._slow:
             ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
