@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Self
 
 import structlog
 
@@ -23,7 +24,7 @@ class InProcessJobs:
         """Register work; it begins when the jobs are started."""
         self._work.append((interval_s, name, work))
 
-    async def __aenter__(self) -> "InProcessJobs":
+    async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._repeat(interval_s, name, work), name=f"job {name}")
             for interval_s, name, work in self._work

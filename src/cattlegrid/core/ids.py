@@ -55,12 +55,3 @@ def step_id(run_id: str, number: int) -> str:
 def approval_id(step: str) -> str:
     """The id of the approval that a held step waits for."""
     return f"apr_{step.removeprefix('stp_')}"
-
-
-def run_of(step_or_approval: str) -> str | None:
-    """The run that a step or approval id belongs to; None when the text is no such id."""
-    prefix, _, rest = step_or_approval.partition("_")
-    ulid, _, number = rest.partition("_")
-    if prefix not in {"stp", "apr"} or len(ulid) != _ULID_LENGTH or not number.isdigit():
-        return None
-    return f"run_{ulid}"

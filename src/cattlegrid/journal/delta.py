@@ -1,4 +1,4 @@
-"""Turns a model request into its difference to the session's previous one, and the recorded differences back.
+"""Turns the recorded differences between the model requests of a session back into the requests.
 
 A request is a sequence of references. Only the session's last chat request is a base: `RequestDelta.base` names its
 step, `ContextCompacted` cuts a piece out of it, and a call that is made again has itself as its base.
@@ -11,26 +11,6 @@ from cattlegrid.journal.events import ContextCompacted, Event, StepIntended
 from cattlegrid.journal.parts import RequestDelta, StepKind
 
 Refs = tuple[str, ...]
-
-
-def make_delta(
-    previous: Sequence[str], current: Sequence[str], *, base: str, kept: int | None = None
-) -> RequestDelta:
-    """The difference of a request to the previous one, made by step `base` (empty when there is none).
-
-    Args:
-        previous: references of the previous request.
-        current: references of this request.
-        base: the step of the previous request.
-        kept: how many references at the beginning are the same, when the caller knows; else they are compared.
-    """
-    if kept is None:
-        kept = 0
-        for before, now in zip(previous, current, strict=False):
-            if before != now:
-                break
-            kept += 1
-    return RequestDelta(base=base, kept=kept, appended=tuple(current[kept:]))
 
 
 def apply_delta(previous: Sequence[str], delta: RequestDelta) -> Refs:
@@ -73,18 +53,3 @@ def requests(events: Iterable[Event]) -> Iterator[tuple[Event, Refs]]:
             if data.kind is StepKind.CHAT:
                 step, request = data.step_id, made
             yield event, made
-
-
-def request_of(events: Iterable[Event], step_id: str) -> Refs:
-    """The whole request of a model step, as it was made last.
-
-    Raises:
-        IntegrityError: there is no such step.
-    """
-    found: Refs | None = None
-    for event, request in requests(events):
-        if isinstance(event.data, StepIntended) and event.data.step_id == step_id:
-            found = request
-    if found is None:
-        raise IntegrityError("The record of this session does not add up.", detail=f"no request of {step_id}")
-    return found

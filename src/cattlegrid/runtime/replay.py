@@ -8,6 +8,7 @@ are dropped, and no gateway is within reach.
 
 import contextlib
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, cast
 
 import msgspec
@@ -17,6 +18,7 @@ from cattlegrid.core.bundle import Bundle
 from cattlegrid.guards.chain import GuardChain
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import check_chain, decode
+from cattlegrid.journal.delta import requests
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.runtime import loop
@@ -101,7 +103,8 @@ class Replayer:
         desk = Desk(bundle=bundle, texts=texts, guards=self._guards, schemas=self._schemas, user=user)
         planner = Planner(desk)
         total = sum(isinstance(event.data, ev.StepIntended) for event in recorded)
-        same, difference = _drive(recorded, session_id, bundle, planner, texts)
+        sent = {event.seq: refs for event, refs in requests(recorded)}
+        same, difference = _drive(recorded, sent, bundle, planner, texts)
         return ReplayReport(
             session_id=session_id,
             bundle=f"{opened.agent}#{opened.bundle_number} ({bundle.digest[:8]})",
@@ -112,9 +115,13 @@ class Replayer:
 
 
 def _drive(
-    recorded: list[ev.Event], session_id: str, bundle: Bundle, planner: Planner, texts: Texts
+    recorded: list[ev.Event],
+    sent: Mapping[int, tuple[str, ...]],
+    bundle: Bundle,
+    planner: Planner,
+    texts: Texts,
 ) -> tuple[int, Difference | None]:
-    session = Session(id=session_id)
+    session = Session(id=recorded[0].stream)
     planned: deque[ev.NewEvent] = deque()
     same = 0
     for event in recorded:
@@ -126,7 +133,20 @@ def _drive(
                 return same, difference
             same += isinstance(event.data, ev.StepIntended)
         session = fold(session, event)
+        difference = _compare_request(event, sent.get(event.seq, ()), session)
+        if difference is not None:
+            return same, difference
     return same, None
+
+
+def _compare_request(event: ev.Event, sent: tuple[str, ...], session: Session) -> Difference | None:
+    """Whether the recorded differences alone add up to the conversation that the loop has asked with."""
+    if not isinstance(event.data, ev.StepIntended) or event.data.kind is not ev.StepKind.CHAT:
+        return None
+    asked = tuple(message.ref for message in session.context)
+    if asked == sent:
+        return None
+    return _difference(event, "model.request", f"{len(sent)} messages", f"{len(asked)} messages")
 
 
 def _was_decided(data: ev.Data) -> bool:
