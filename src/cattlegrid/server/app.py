@@ -54,7 +54,8 @@ def create_app(services: Services) -> FastAPI:
     for room in (sessions, runs, approvals, operate, probes):
         app.include_router(room.router)
     # The one that is added last is the outermost.
-    app.add_middleware(Bodies, max_bytes=services.settings.max_body_bytes)
+    settings = services.settings
+    app.add_middleware(Bodies, max_bytes=settings.max_body_bytes, wait_s=settings.body_wait_s)
     app.add_middleware(Edge, services=services)
     return app
 

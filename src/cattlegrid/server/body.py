@@ -21,7 +21,6 @@ from cattlegrid.server.edge import BYTES_IN
 from cattlegrid.server.errors import CORRELATION, answer, answer_http
 
 MAX_DEPTH: Final = 32
-_WHOLE_BODY_S: Final = 30.0
 _SWALLOWED_BYTES: Final = 16 * 1024 * 1024
 """Up to this, what is still on its way is thrown away so that the client hears of the refusal; above, we hang up."""
 _SWALLOW_S: Final = 10.0
@@ -30,9 +29,10 @@ _SWALLOW_S: Final = 10.0
 class Bodies:
     """See the module."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, wait_s: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._wait_s = wait_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,7 +43,7 @@ class Bodies:
         try:
             if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
                 raise _TooLong(hang_up=int(declared[:20]) > _SWALLOWED_BYTES)
-            async with asyncio.timeout(_WHOLE_BODY_S):
+            async with asyncio.timeout(self._wait_s):
                 body = await self._read(receive)
             if body is None:
                 return  # the client has left

@@ -40,6 +40,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     started_at: datetime
     max_body_bytes: int = 1_048_576
+    body_wait_s: float = 30.0
+    """How long the body of a request may take to arrive."""
     run_wait_s: float = 55.0
     """How long a request waits for the end of its run before it gets 202."""
     heartbeat_s: float = 15.0

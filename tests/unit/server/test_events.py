@@ -7,6 +7,7 @@ import pytest
 
 from cattlegrid.core.errors import ModelUnavailable
 from cattlegrid.core.messages import ModelRequest
+from cattlegrid.testing.memory import MemoryJournal
 from cattlegrid.testing.models import Answer, Break, Stall, answer, call
 from tests.unit.server.site import Site, Wire, open_site
 
@@ -180,6 +181,30 @@ async def test_a_stream_of_a_held_run_ends_when_the_process_stops_and_can_be_res
     async with site.open("GET", f"/runs/{held[2]['run_id']}/events", Last_Event_ID=held[0]) as wire:
         await site.post(f"/approvals/{held[2]['approval_id']}/decision", {"decision": "approve"}, "staff")
         assert (await told(wire))[-1][2]["output"] == "Refunded."
+
+
+async def test_a_stream_that_breaks_says_so_and_can_be_resumed() -> None:
+    site = await open_site(model=[HELD])
+    store = site.world.store
+    assert isinstance(store, MemoryJournal)
+    async with site.open("POST", "/runs", body=BODY, X_Correlation_Id="mine", **STREAM) as wire:
+        held = (await told(wire, until="run.held"))[-1]
+        store.available = False
+        site.world.engine.announce_end(held[2]["run_id"], 99)
+        assert await told(wire) == [
+            (
+                "",
+                "error",
+                {
+                    "code": "store_unavailable",
+                    "message": "The journal is not available.",
+                    "correlation_id": "mine",
+                },
+            )
+        ]
+    store.available = True
+    async with site.open("GET", f"/runs/{held[2]['run_id']}/events") as wire:
+        assert (await told(wire, until="run.held"))[-1] == held
 
 
 async def test_the_stream_of_a_queued_run_begins_when_its_turn_comes() -> None:

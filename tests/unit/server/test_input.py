@@ -221,6 +221,14 @@ async def test_a_correlation_id_is_taken_from_the_client_when_it_may_be_logged()
         assert shown == sent_id if sent_id == "mine-1.x_Y" else shown.startswith("cor_")
 
 
+async def test_a_body_that_does_not_arrive_in_time_is_waited_for_no_longer() -> None:
+    site = await open_site(settings={"body_wait_s": 0.05})
+    wire = Wire(site.app, "POST", "/runs", [], site.headers("ana"))
+    async with wire:
+        assert wire.status == 408
+        assert b'"code":"timeout"' in await wire.body()
+
+
 async def test_a_client_that_leaves_while_it_sends_is_let_go() -> None:
     site = await open_site()
     messages: list[Any] = [

@@ -60,6 +60,9 @@ async def test_pages_follow_each_other_until_there_are_no_more() -> None:
     assert second["next"] is None
     assert (await site.get("/runs?status=failed&status=held")).json()["items"] == []
     assert len((await site.get("/runs?status=failed&status=completed")).json()["items"]) == 3
+    sessions = (await site.get("/sessions?limit=2&status=open")).json()
+    assert [session["status"] for session in sessions["items"]] == ["open", "open"]
+    assert sessions["next"] == sessions["items"][1]["id"]
 
 
 @pytest.mark.requirement("server:idempotency")
