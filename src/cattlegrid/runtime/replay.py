@@ -132,6 +132,12 @@ def _drive(
             if difference is not None:
                 return same, difference
             same += isinstance(event.data, ev.StepIntended)
+        elif isinstance(event.data, ev.RunStarted) and session.run is not None:
+            # Runs of one session are serial: the end of the one before is missing.
+            due = planned or _plan(session, bundle, planner)
+            return same, _difference(
+                event, "event", "RunStarted", type(due[0].data).__name__ if due else "nothing"
+            )
         session = fold(session, event)
         difference = _compare_request(event, sent.get(event.seq, ()), session)
         if difference is not None:
