@@ -63,6 +63,11 @@ class Texts:
         self._unwritten: list[BodyRow] = []
         self._written: set[str] = set()
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much text is kept at hand."""
+        return sum(map(len, self._known.values()))
+
     def put(self, text: str | bytes) -> str:
         """Remember a text; its reference. The body goes with the next write."""
         content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
