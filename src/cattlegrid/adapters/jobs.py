@@ -17,10 +17,10 @@ class InProcessJobs:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._work: list[tuple[float, str, Callable[[], Awaitable[None]]]] = []
+        self._work: list[tuple[float, str, Callable[[], Awaitable[object]]]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def every(self, interval_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    def every(self, interval_s: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Register work; it begins when the jobs are started."""
         self._work.append((interval_s, name, work))
 
@@ -36,7 +36,7 @@ class InProcessJobs:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _repeat(self, interval_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, interval_s: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         failing = False
         while True:
             try:

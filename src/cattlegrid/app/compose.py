@@ -62,6 +62,7 @@ DEFAULT_URL: Final = "https://api.openai.com/v1"
 DRAIN_S: Final = 20.0
 SEAL_S: Final = 60.0
 RETIRE_S: Final = 3_600.0
+METRICS_S: Final = 10.0
 
 
 class OpenStore(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +156,7 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
         parts.upkeep.register(jobs)
         jobs.every(SEAL_S, "seals", chores.seal)
         jobs.every(RETIRE_S, "retention", chores.retire)
+        jobs.every(METRICS_S, "metrics", lambda: parts.metrics.read(parts.store))
         if background:
             await parts.upkeep.recover()
             await stack.enter_async_context(jobs)

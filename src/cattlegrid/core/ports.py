@@ -24,7 +24,7 @@ class Clock(Protocol):
 class Jobs(Protocol):
     """Periodic work: one implementation in process (`adapters.jobs`), one spread over machines."""
 
-    def every(self, interval_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    def every(self, interval_s: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Run `work` again and again, `interval_s` after it last ended; a failure is logged and tried again."""
         ...
 

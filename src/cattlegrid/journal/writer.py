@@ -245,9 +245,12 @@ class SessionWriter:
 
 
 async def open_stream(
-    store: JournalStore, stream: str, *, holder: str, lease_s: float, clock: Clock
+    store: JournalStore, stream: str, *, holder: str, lease_s: float, clock: Clock, read: bool = True
 ) -> tuple[SessionWriter, list[Event]]:
     """Take the lease of a stream and read it, oldest event first; every link of its chain is checked.
+
+    Without `read`, nothing is read or checked: for a stream that is only added to, and is no session (a session's
+    writer must know what it is of).
 
     Raises:
         LeaseHeld: another writer holds it.
@@ -257,8 +260,8 @@ async def open_stream(
     lease = Lease(length_s=lease_s, taken_at_s=clock.monotonic_s())
     head = await store.acquire(stream, holder=holder, lease_s=lease_s)
     try:
-        rows = await store.rows(stream) if head.seq else ()
-        if check_chain(rows) != (head.seq, head.hash):
+        rows = await store.rows(stream) if head.seq and read else ()
+        if read and check_chain(rows) != (head.seq, head.hash):
             raise IntegrityError("The record of this session does not verify.", detail=f"{stream}: its end")
         events = [decode(row) for row in rows]
     except StoreError:

@@ -6,7 +6,7 @@ Each method is one round, made again and again by `Jobs`; all of them are idempo
 import asyncio
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ from cattlegrid.core.errors import CattlegridError, LeaseHeld, SessionEnded, Sto
 from cattlegrid.core.ports import Clock, Jobs
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import from_micros, micros
+from cattlegrid.journal.control import control_writer
 from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter
@@ -28,7 +29,6 @@ _LOG: Final = logging.getLogger(__name__)
 _ROUND: Final = 200
 """Entries looked at in one round; the next round takes the rest."""
 _CLOCK: Final = "clock"
-_PATIENCE: Final = 100
 
 
 class Upkeep:
@@ -204,27 +204,17 @@ class Upkeep:
         if head is None:
             return False
         gone = ev.SessionRetired(session=session_id, last_seq=head.seq, last_hash=head.hash.hex())
-        writer = await self._control()
-        await writer.retire(session_id, [ev.NewEvent(gone)])
-        await writer.release()
+        async with self._control() as writer:
+            await writer.retire(session_id, [ev.NewEvent(gone)])
         return True
 
     async def _record(self, data: ev.Data) -> None:
         """Write one event into the control stream."""
-        writer = await self._control()
-        await writer.append([ev.NewEvent(data)])
-        await writer.release()
+        async with self._control() as writer:
+            await writer.append([ev.NewEvent(data)])
 
-    async def _control(self) -> SessionWriter:
-        """The writer of the control stream; others hold it for moments only."""
-        for _ in range(_PATIENCE):
-            try:
-                writer, _events = await self._engine.writer_of(ev.CONTROL_STREAM)
-            except LeaseHeld:
-                await self._clock.sleep(0.05)
-            else:
-                return writer
-        raise StoreUnavailable("The control stream is busy.", retry_after_s=1.0)
+    def _control(self) -> AbstractAsyncContextManager[SessionWriter]:
+        return control_writer(self._store, holder=self._settings.holder, clock=self._clock)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

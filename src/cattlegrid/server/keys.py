@@ -13,7 +13,8 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
 
@@ -22,28 +23,24 @@ import msgspec
 from cattlegrid.core.errors import (
     IntegrityError,
     InvalidRequest,
-    LeaseHeld,
     NotFound,
     SessionEnded,
-    StoreUnavailable,
     Unauthenticated,
 )
 from cattlegrid.core.ids import Ids
 from cattlegrid.core.ports import Clock
 from cattlegrid.journal.codec import from_micros, micros
-from cattlegrid.journal.events import CONTROL_STREAM, KeyCreated, KeyRevoked, NewEvent
+from cattlegrid.journal.control import control_writer
+from cattlegrid.journal.events import KeyCreated, KeyRevoked, NewEvent
 from cattlegrid.journal.store import BodyRow, JournalStore
 from cattlegrid.journal.vault import Vault
-from cattlegrid.journal.writer import SessionWriter, open_stream
+from cattlegrid.journal.writer import SessionWriter
 
 ROLES: Final = ("user", "author", "operator", "approver", "reviewer", "security", "admin")
 """What a key may be for. `user` talks to agents and reads what is its own; `admin` may do everything."""
 
 _KEY: Final = re.compile(r"cg_([0-9A-HJKMNP-TV-Z]{26})_([A-Za-z0-9_-]{43})")
 _SECRET_BYTES: Final = 32
-_LEASE_S: Final = 5.0
-_PATIENCE: Final = 100
-_PAUSE_S: Final = 0.05
 _INDEX: Final = "apikeys"
 _USER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
 
@@ -146,15 +143,11 @@ class KeyRing:
         created = KeyCreated(
             key_id=record.id, tenant=new.tenant, owner=record.owner, act_as=new.act_as, roles=new.roles, by=by
         )
-        async with self._writing:
-            writer = await self._control()
-            try:
-                # On record before it works; an id in the index that leads nowhere is passed over.
-                await writer.append([NewEvent(created)])
-                await self._store.put_setting(_INDEX, _json([*await self._index(), record.id]))
-                await self._put(record)
-            finally:
-                await writer.release()
+        async with self._control() as writer:
+            # On record before it works; an id in the index that leads nowhere is passed over.
+            await writer.append([NewEvent(created)])
+            await self._store.put_setting(_INDEX, _json([*await self._index(), record.id]))
+            await self._put(record)
         return _shown(record, new.user), f"cg_{record.id.removeprefix('key_')}_{secret}"
 
     async def verify(self, presented: str) -> ApiKey:
@@ -214,26 +207,18 @@ class KeyRing:
     async def _revoke(self, record: _Record, by: str) -> _Record:
         gone = msgspec.structs.replace(record, revoked_us=micros(self._clock.now()))
         await self._put(gone)
-        async with self._writing:
-            writer = await self._control()
-            try:
-                await writer.append([NewEvent(KeyRevoked(key_id=record.id, by=by))])
-            finally:
-                await writer.release()
+        async with self._control() as writer:
+            await writer.append([NewEvent(KeyRevoked(key_id=record.id, by=by))])
         return gone
 
-    async def _control(self) -> SessionWriter:
-        """The writer of the control stream; others hold it for moments only."""
-        for _ in range(_PATIENCE):
-            try:
-                writer, _events = await open_stream(
-                    self._store, CONTROL_STREAM, holder=self._holder, lease_s=_LEASE_S, clock=self._clock
-                )
-            except LeaseHeld:
-                await self._clock.sleep(_PAUSE_S)
-            else:
-                return writer
-        raise StoreUnavailable("The control stream is busy.", retry_after_s=1.0)
+    @asynccontextmanager
+    async def _control(self) -> AsyncGenerator[SessionWriter]:
+        """The writer of the control stream; one change of keys at a time, here and in other processes."""
+        async with (
+            self._writing,
+            control_writer(self._store, holder=self._holder, clock=self._clock) as writer,
+        ):
+            yield writer
 
     async def _all(self) -> list[_Record]:
         found = [await self._get(id) for id in reversed(await self._index())]
