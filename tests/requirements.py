@@ -269,7 +269,6 @@ REQUIREMENTS: Final = (
 # fmt: off
 PENDING: Final = frozenset[str](
     {
-        "journal:erase",
         "journal:retention",
         "runtime:outcome", "runtime:serial", "runtime:loop", "runtime:parallel-tools",
         "runtime:context-window", "runtime:context-summary", "runtime:limits", "runtime:cancel",
@@ -277,7 +276,6 @@ PENDING: Final = frozenset[str](
         "runtime:effects", "runtime:retry", "runtime:in-doubt", "runtime:undo", "runtime:recovery",
         "runtime:exact-replay", "runtime:replay-difference", "runtime:upgrade", "runtime:state-machine",
         "fault:sigterm",
-        "privacy:erase-files",
     }
 )
 # fmt: on

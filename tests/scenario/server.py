@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -191,6 +192,13 @@ class Customer:
         until(answered, within_s, lambda: answers[-1].text if answers else "no answer")
         assert answers[-1].is_success, answers[-1].text
         return dict(answers[-1].json())
+
+    @contextmanager
+    def events(self, run_id: str) -> Generator[Iterator[str]]:
+        """The lines of a run's server-sent events, as they come."""
+        with self._http.stream("GET", f"/runs/{run_id}/events") as answer:
+            assert answer.status_code == 200
+            yield answer.iter_lines()
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A run as it is."""
