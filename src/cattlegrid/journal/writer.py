@@ -151,6 +151,11 @@ class SessionWriter:
         end_s = self._lease.taken_at_s + self._lease.length_s * (1 - LEASE_MARGIN)
         return self._clock.monotonic_s() + needed_s < end_s
 
+    @property
+    def renewal_due(self) -> bool:
+        """Whether half of the lease is over; most runs end before that, and cost no renewal."""
+        return not self.lease_valid(needed_s=self._lease.length_s / 2)
+
     async def renew(self) -> None:
         """Lengthen the lease to its full time from now.
 

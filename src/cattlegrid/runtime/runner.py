@@ -116,6 +116,10 @@ class SessionRunner:
         """Record what the engine itself has to say of the session."""
         return self._append(new)
 
+    @property
+    def renewal_due(self) -> bool:
+        return self._writer.renewal_due
+
     async def renew(self) -> None:
         """Lengthen the lease; a session that is lost to another writer stops."""
         try:

@@ -37,7 +37,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     holder: str
     """The name of this process in leases."""
     lease_s: float = 6.0
-    linger_s: float = 5.0
+    linger_s: float = 1.0
     """How long a session without work is kept at hand."""
     surely_dead: Callable[[str], bool] = never_dead
     """Whether the process of that name is gone for certain, so that its leases need not be waited for."""

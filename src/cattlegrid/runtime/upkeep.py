@@ -72,7 +72,7 @@ class Upkeep:
             await self._engine.drop(session_id)
         elif not runner.busy and idle_s > self._settings.linger_s:
             await self._engine.let_go(session_id)
-        else:
+        elif runner.renewal_due:
             await runner.renew()
 
     async def attend_inboxes(self) -> None:
