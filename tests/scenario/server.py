@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -73,14 +73,14 @@ class Server:
 
     # the process
 
-    def launch(self, **more: str) -> None:
+    def launch(self, environ: Mapping[str, str] | None = None) -> None:
         """Start, and do not wait."""
         command = [sys.executable, "-m", "cattlegrid.app.cli", "serve", "--port", str(self.port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.prefix, *command],
                 cwd=self.root,
-                env=clean_environ(**{**self.environ, **more}),
+                env=clean_environ(**{**self.environ, **(environ or {})}),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -89,7 +89,7 @@ class Server:
     def start(self, **more: str) -> float:
         """Start and wait until it is ready; seconds that took."""
         began_s = time.perf_counter()
-        self.launch(**more)
+        self.launch(more)
         until(self._ready_or_dead, READY_S, self.said)
         return time.perf_counter() - began_s
 
@@ -173,6 +173,10 @@ class Customer:
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> httpx2.Response:
         """One request. Raises httpx2.TransportError when the server is not there."""
+        return self.send(method, path, body, headers)
+
+    def send(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> httpx2.Response:
+        """The same with the headers as a value."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         return self._http.request(method, path, json=body, headers=sent)
 
@@ -184,7 +188,7 @@ class Customer:
 
         def answered() -> bool:
             try:
-                answers.append(self.call(method, path, body, **headers))
+                answers.append(self.send(method, path, body, headers))
             except httpx2.TransportError:
                 return False
             return answers[-1].status_code < 500

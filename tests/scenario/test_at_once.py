@@ -115,9 +115,8 @@ def test_the_same_request_sent_many_times_at_once_is_carried_out_once(
 
 
 def _asked(customer: Customer, text: str, **headers: str) -> dict[str, Any]:
-    answer = customer.call(
-        "POST", "/runs", {"agent": "till", "input": text}, Prefer="respond-async", **headers
-    )
+    sent = {"Prefer": "respond-async", **headers}
+    answer = customer.send("POST", "/runs", {"agent": "till", "input": text}, sent)
     assert answer.status_code == 202, answer.text
     return dict(answer.json())
 
