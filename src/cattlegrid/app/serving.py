@@ -101,6 +101,7 @@ class _Server(uvicorn.Server):
         )
         self._project = project
         self._on_ready = on_ready
+        self._told_twice = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -109,6 +110,8 @@ class _Server(uvicorn.Server):
     def stop(self) -> None:
         """Stop when the runs have ended; told twice, at once."""
         self.force_exit = self.should_exit
+        if self.force_exit:
+            self._told_twice.set()
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -116,7 +119,16 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._project.services.upkeep.drain(DRAIN_S)
+        upkeep = self._project.services.upkeep
+        draining = asyncio.create_task(upkeep.drain(DRAIN_S))
+        told_twice = asyncio.create_task(self._told_twice.wait())
+        await asyncio.wait({draining, told_twice}, return_when=asyncio.FIRST_COMPLETED)
+        told_twice.cancel()
+        if draining.done():
+            await draining
+        else:
+            draining.cancel()
+            await upkeep.drain(0)
         await super().shutdown(sockets)
 
 
