@@ -274,8 +274,7 @@ PENDING: Final = frozenset[str](
         "runtime:context-window", "runtime:context-summary", "runtime:limits", "runtime:cancel",
         "runtime:hold", "runtime:approval-exact", "runtime:approval-reject", "runtime:hold-time",
         "runtime:effects", "runtime:retry", "runtime:in-doubt", "runtime:undo", "runtime:recovery",
-        "runtime:exact-replay", "runtime:replay-difference", "runtime:upgrade", "runtime:state-machine",
-        "fault:sigterm",
+        "runtime:exact-replay", "runtime:replay-difference", "runtime:state-machine",
     }
 )
 # fmt: on
