@@ -74,7 +74,7 @@ class Admission:
         self._vault = vault
         self._bundles = bundles
         self._reader = reader
-        self._queueing = Locks()
+        self._placing = Locks()
 
     async def start(self, agent: str, principal: Principal, request: RunRequest) -> Accepted:
         """A new session with its first run, in one durable write."""
@@ -104,17 +104,20 @@ class Admission:
         box = await self._vault.open_owner(session.owner)
         bundle = await self._bundles.bundle(session.ref)
         asked = _asked(request, principal, bundle, box, scope=session_id)
-        for _ in range(_TRIES):
-            known = await self._known(asked)
-            if known is not None:
-                return known
-            if session.status != "open":
-                raise SessionEnded("This session has ended. Start a new one.")
-            try:
-                return await self._place(session_id, asked)
-            except AppendConflict:
-                # The writer has changed hands, or a request with this key was a moment faster.
-                session = await self._own_session(session_id, principal)
+        started = await self._run_started(asked)
+        # One at a time, so that a request sees what became of the one before it.
+        async with self._placing.of(session_id):
+            for _ in range(_TRIES):
+                known = await self._known(asked)
+                if known is not None:
+                    return known
+                if session.status != "open":
+                    raise SessionEnded("This session has ended. Start a new one.")
+                try:
+                    return await self._place(session_id, asked, started)
+                except AppendConflict:
+                    # The writer has changed hands, or a request with this key was a moment faster.
+                    session = await self._own_session(session_id, principal)
         raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
 
     async def _own_session(self, session_id: str, principal: Principal) -> Entry:
@@ -124,69 +127,52 @@ class Admission:
             raise NotFound("There is no session with this id.")
         return entry
 
-    async def _place(self, session_id: str, asked: _Asked) -> Accepted:
-        started = await self._run_started(asked)
+    async def _place(self, session_id: str, asked: _Asked, started: ev.RunStarted) -> Accepted:
         try:
             runner = await self._sessions.runner(session_id)
         except LeaseHeld:
-            return await self._queue(session_id, asked, busy=await self._has_open_run(session_id))
-        if runner.session.outcome:
+            runner = None
+        if runner is not None and runner.session.outcome:
             raise SessionEnded("This session has ended. Start a new one.")
-        joined = await self._open_run(runner, asked)
+        busy = runner is None and await self._has_open_run(session_id)
+        posted = [inbox.decode(item.data) for item in await self._store.inbox(session_id)]
+        waiting = [item for item in posted if isinstance(item, inbox.QueuedRun)]
+        # Whoever cancels and asks again wants an answer, even if the cancel is not folded in yet.
+        cancelled = {item.run_id for item in posted if isinstance(item, inbox.Cancelled)}
+        joined = _open_run(runner, cancelled, asked) or _waiting_run(waiting, cancelled, asked)
         if joined is not None:
             return Accepted(session_id=session_id, run_id=joined, joined=True)
-        if runner.session.run is None and not runner.waiting:
+        if runner is not None and runner.session.run is None and not waiting and not runner.waiting:
             run_id = self._tools.ids.run()
             runner.texts.put(asked.content)
             await runner.begin(run_id, started)
             self._tools.crash.reach("run_started")
             return Accepted(session_id=session_id, run_id=run_id)
-        return await self._queue(session_id, asked, busy=True)
+        busy = busy or runner is not None or bool(waiting)
+        if asked.request.on_busy is OnBusy.REJECT and busy:
+            raise SessionBusy("This session is still answering. Wait for its run to end.")
+        if len(waiting) >= asked.bundle.limits.queue:
+            raise Limited("Too many requests wait for this session.", retry_after_s=5.0)
+        return await self._queue(session_id, asked)
 
-    async def _queue(self, session_id: str, asked: _Asked, *, busy: bool) -> Accepted:
-        """Leave a request with the session's writer, wherever that is, unless its like waits already."""
-        async with self._queueing.of(session_id):
-            posted = await self._posted(session_id)
-            waiting = [item for item in posted if isinstance(item, inbox.QueuedRun)]
-            joined = _waiting_run(waiting, _cancelled(posted), asked)
-            if joined is not None:
-                return Accepted(session_id=session_id, run_id=joined, joined=True)
-            if asked.request.on_busy is OnBusy.REJECT and (busy or waiting):
-                raise SessionBusy("This session is still answering. Wait for its run to end.")
-            if len(waiting) >= asked.bundle.limits.queue:
-                raise Limited("Too many requests wait for this session.", retry_after_s=5.0)
-            item = inbox.QueuedRun(
-                run_id=self._tools.ids.run(),
-                input_ref=asked.input_ref,
-                roles=asked.roles,
-                features=asked.features,
-                idempotency=asked.idempotency,
-                request_digest=asked.request_digest,
-                interrupt=asked.request.on_busy is OnBusy.INTERRUPT,
-            )
-            await self._store.put_bodies([asked.box.seal(asked.content)])
-            if await self._sessions.post(session_id, item):
-                return Accepted(session_id=session_id, run_id=item.run_id)
+    async def _queue(self, session_id: str, asked: _Asked) -> Accepted:
+        """Leave a request with the session's writer, wherever that is."""
+        item = inbox.QueuedRun(
+            run_id=self._tools.ids.run(),
+            input_ref=asked.input_ref,
+            roles=asked.roles,
+            features=asked.features,
+            idempotency=asked.idempotency,
+            request_digest=asked.request_digest,
+            interrupt=asked.request.on_busy is OnBusy.INTERRUPT,
+        )
+        await self._store.put_bodies([asked.box.seal(asked.content)])
+        if await self._sessions.post(session_id, item):
+            return Accepted(session_id=session_id, run_id=item.run_id)
         known = await self._known(asked)
         if known is None:
             raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
         return known
-
-    async def _open_run(self, runner: SessionRunner, asked: _Asked) -> str | None:
-        """The open run, if it answers this very request already."""
-        run = runner.session.run
-        if run is None:
-            return None
-        if asked.idempotency and run.idempotency == asked.idempotency:
-            _refuse_mismatch(run.request_digest, asked)
-            return run.id
-        if run.request_ref != asked.input_ref or run.cancelled_by:
-            return None
-        # Whoever cancels and asks again wants an answer, even if the cancel is not folded in yet.
-        return None if run.id in _cancelled(await self._posted(runner.session.id)) else run.id
-
-    async def _posted(self, session_id: str) -> list[inbox.Item]:
-        return [inbox.decode(posted.data) for posted in await self._store.inbox(session_id)]
 
     async def _has_open_run(self, session_id: str) -> bool:
         query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
@@ -242,9 +228,16 @@ def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: Owner
     )
 
 
-def _cancelled(posted: Sequence[inbox.Item]) -> set[str]:
-    """The runs that somebody wants to end."""
-    return {item.run_id for item in posted if isinstance(item, inbox.Cancelled)}
+def _open_run(runner: SessionRunner | None, cancelled: set[str], asked: _Asked) -> str | None:
+    """The open run, if it answers this very request already."""
+    run = runner.session.run if runner is not None else None
+    if run is None:
+        return None
+    if asked.idempotency and run.idempotency == asked.idempotency:
+        _refuse_mismatch(run.request_digest, asked)
+        return run.id
+    ends = bool(run.cancelled_by) or run.id in cancelled
+    return run.id if run.request_ref == asked.input_ref and not ends else None
 
 
 def _waiting_run(waiting: Sequence[inbox.QueuedRun], cancelled: set[str], asked: _Asked) -> str | None:

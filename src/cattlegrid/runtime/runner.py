@@ -285,7 +285,7 @@ class SessionRunner:
         id, item = next(iter(self._queue.items()))
         await self._texts.load([item.input_ref])
         snapshot = await self._tools.calls.snapshot(self.bundle)
-        begins: ev.Data = ev.RunStarted(
+        started = ev.RunStarted(
             input_ref=item.input_ref,
             seed=self._tools.ids.seed(),
             features=item.features,
@@ -294,14 +294,15 @@ class SessionRunner:
             idempotency=item.idempotency,
             request_digest=item.request_digest,
         )
-        run_id = item.run_id
+        begins: list[ev.Data] = [started]
         if item.idempotency and await self._tools.store.entry("idempotency", item.idempotency):
-            # Its like was admitted elsewhere in the meantime, and is never begun twice.
-            begins, run_id = ev.OperatorActed(action="request_repeated", by="", subject=run_id), ""
+            # Another process has admitted its like in the meantime: this one is told that it ends, and does nothing.
+            repeated = ev.CancelRequested(by="clock", reason="repeated")
+            begins = [msgspec.structs.replace(started, idempotency="", request_digest=""), repeated]
         del self._queue[id]
         # A cancel that came while the request waited is still in the inbox.
         self._inbox_known = False
-        await self._append([ev.NewEvent(begins, run_id)], consumed=(id,))
+        await self._append([ev.NewEvent(data, item.run_id) for data in begins], consumed=(id,))
 
     def _stop_calls(self) -> list[ev.NewEvent]:
         """Stop the calls that may be stopped; those with an effect run to their end, and those that settle a doubt."""

@@ -20,6 +20,7 @@ from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter
 from cattlegrid.runtime import inbox
 from cattlegrid.runtime.engine import Engine, EngineSettings
+from cattlegrid.runtime.failures import Failures
 from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.runner import SessionRunner
@@ -28,6 +29,7 @@ from cattlegrid.runtime.state import Session
 _LOG: Final = logging.getLogger(__name__)
 _ROUND: Final = 200
 """Entries looked at in one round; the next round takes the rest."""
+_HELD_EVERY_S: Final = 10.0
 _CLOCK: Final = "clock"
 
 
@@ -50,6 +52,8 @@ class Upkeep:
         self._bundles = bundles
         self._clock = clock
         self._settings = settings
+        self._failures = Failures()
+        self._held_due_s = 0.0
 
     def register(self, jobs: Jobs) -> None:
         """Have every round made at its own pace."""
@@ -70,6 +74,8 @@ class Upkeep:
         idle_s = self._clock.monotonic_s() - runner.idle_since_s
         if runner.failed:
             await self._engine.drop(session_id)
+            self._failures.note(session_id, self._clock.monotonic_s())
+            await self._attend(session_id)
         elif not runner.busy and idle_s > self._settings.linger_s:
             await self._engine.let_go(session_id)
         elif runner.renewal_due:
@@ -85,8 +91,26 @@ class Upkeep:
         for entry in await self._live("run", "running"):
             if entry.stream not in self._engine.runners:
                 await self._attend(entry.stream)
+        await self._recover_held()
+
+    async def _recover_held(self) -> None:
+        """Go on with runs that wait for a person, but whose writer died before it had done everything else.
+
+        A session that only waits was let go, and nobody holds it.
+        """
+        now_s = self._clock.monotonic_s()
+        if now_s < self._held_due_s:
+            return
+        self._held_due_s = now_s + _HELD_EVERY_S
+        for entry in await self._live("run", "held"):
+            if entry.stream not in self._engine.runners:
+                head = await self._store.head(entry.stream)
+                if head is not None and head.holder:
+                    await self._attend(entry.stream)
 
     async def _attend(self, session_id: str) -> None:
+        if not self._failures.may_try(session_id, self._clock.monotonic_s()):
+            return
         with self._alone(session_id):
             try:
                 await self._engine.attend(session_id)

@@ -14,9 +14,12 @@ from cattlegrid.testing.models import Answer
 from cattlegrid.testing.world import ANA, STAFF, World
 from tests.unit.runtime.support import disk, entries, idle, passing, show
 
+KEYED = frozenset({"pay_keyed", "book", "unbook"})
+"""Tools of which a call with a known key does nothing more."""
+
 
 class Bank:
-    """Makes payments: every call of `pay_once` and `pay_free` is one, a key of `pay_keyed` is one however often."""
+    """Makes payments: every call is one, but of keyed tools only the first one with each key."""
 
     def __init__(self) -> None:
         self.paid: Counter[tuple[str, int]] = Counter()
@@ -32,7 +35,7 @@ class Bank:
             keys = self.keys.setdefault((tool, id), set())
             known = context.idempotency_key in keys
             keys.add(context.idempotency_key)
-            if tool != "pay_keyed" or not known:
+            if tool not in KEYED or not known:
                 self.paid[tool, id] += 1
             await asyncio.sleep(0)
             return {"paid": id}

@@ -134,9 +134,13 @@ class CrashAt:
     """A `CrashPoints` that raises the `occurrence`th time that a place is reached, and counts all of them."""
 
     def __init__(self, name: str = "", occurrence: int = 1) -> None:
+        self.reached: Counter[str] = Counter()
+        self.arm(name, occurrence)
+
+    def arm(self, name: str, occurrence: int = 1) -> None:
+        """Raise there, from now on; nowhere, with an empty name."""
         self._name = name
         self._left = occurrence
-        self.reached: Counter[str] = Counter()
 
     def reach(self, name: str) -> None:
         self.reached[name] += 1

@@ -7,14 +7,16 @@ import pytest
 
 from cattlegrid.core.errors import NotFound, StoreUnavailable
 from cattlegrid.journal import events as ev
-from cattlegrid.runtime.requests import RunRequest
+from cattlegrid.runtime.requests import Accepted, RunRequest
 from cattlegrid.testing.models import Stall, answer
 from cattlegrid.testing.world import ANA, STAFF, FixedBundles, World
 from tests.unit.runtime.bank import by_turn
 from tests.unit.runtime.support import (
     LOOK,
+    PAY_KEYED,
     PAY_ONCE,
     Build,
+    CrashAt,
     Door,
     Till,
     bundle,
@@ -204,6 +206,90 @@ async def test_a_store_that_goes_away_while_an_effect_runs_leaves_the_effect_in_
     await world.upkeep.recover()
     run = await world.finished(accepted)
     assert (run.status, run.approvals[0].reason, till.payments) == ("held", "in_doubt", [1])
+
+
+@pytest.mark.requirement("runtime:recovery")
+async def test_a_run_that_counts_as_held_is_recovered_when_its_process_died_with_more_to_do(
+    build: Build,
+) -> None:
+    """Cancelled while a person is asked: the process dies before it can end the run."""
+    crash = CrashAt()
+    world = build(
+        bundle(PAY_ONCE, approve={"pay_once": "always"}),
+        [calls(("pay_once", 1))],
+        functions={"pay_once": Till().pay},
+        crash=crash,
+    )
+    run = await world.finished(await start(world))
+    crash.arm("before_finish")
+    await world.engine.cancel(run.id, ANA)
+    await idle()
+    assert (await show(world, run.id)).status == "held"
+    await world.crash()
+    await world.recover()
+    assert (await world.finished(Accepted(session_id=run.session_id, run_id=run.id))).status == "cancelled"
+
+
+@pytest.mark.requirement("runtime:recovery")
+async def test_an_effect_beside_a_held_call_is_recovered_before_anybody_decides(build: Build) -> None:
+    door, till = Door(), Till()
+
+    async def pay(id: int) -> object:
+        till.pay(id)
+        if not door.reached.is_set():
+            await door.enter()
+        return id
+
+    world = build(
+        bundle(PAY_KEYED, PAY_ONCE, approve={"pay_once": "always"}),
+        by_turn(calls(("pay_once", 1), ("pay_keyed", 2)), answer("Paid.")),
+        functions={"pay_once": pay, "pay_keyed": pay},
+    )
+    accepted = await start(world)
+    await door.reached.wait()
+    await world.crash()
+    await world.recover()
+    await idle()
+    run = await show(world, accepted.run_id)
+    assert (run.status, till.payments) == ("held", [2, 2])
+    assert [step.status for step in run.steps] == ["done", "held", "done"]
+    await world.engine.cancel(run.id, ANA)
+
+
+@pytest.mark.requirement("runtime:recovery")
+async def test_a_held_run_that_only_waits_is_left_alone(build: Build) -> None:
+    world = build(
+        bundle(PAY_ONCE, approve={"pay_once": "always"}),
+        [calls(("pay_once", 1))],
+        functions={"pay_once": Till().pay},
+    )
+    run = await world.finished(await start(world))
+    await world.engine.let_go(run.session_id)
+    for _ in range(3):
+        world.clock.advance(20.0)
+        await world.upkeep.recover()
+    assert world.engine.runners == {}
+
+
+async def test_a_session_that_fails_again_and_again_is_tried_less_and_less(build: Build) -> None:
+    crash = CrashAt()
+    world = build(bundle(), lambda request: Stall(), crash=crash, replayed=False)
+    accepted = await start(world)
+    for _ in range(600):
+        crash.arm("before_finish")
+        await idle(10)
+        world.clock.advance(1.0)
+        await world.upkeep.renew_leases()
+        await world.upkeep.recover()
+    resumed = (await kinds(world, accepted.session_id)).count("RunResumed")
+    assert 6 <= resumed <= 16
+    crash.arm("")
+    for _ in range(400):
+        world.clock.advance(1.0)
+        await world.upkeep.renew_leases()
+        await world.upkeep.recover()
+        await idle(10)
+    assert (await show(world, accepted.run_id)).status in {"failed", "partial"}
 
 
 @pytest.mark.requirement("fault:sigterm")
