@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 import cattlegrid
-from tests.scenario.server import Server, until
+from tests.scenario.server import Customer, Server, until
 from tests.scenario.till import Counter
 
 NEWER = "99.0.0"
@@ -122,11 +122,11 @@ def test_what_waits_for_a_person_is_gone_on_with_by_a_newer_version_and_replays_
     server.cli("verify")
 
 
-def _replayed(staff: Any, run: dict[str, Any]) -> dict[str, Any]:
+def _replayed(staff: Customer, run: dict[str, Any]) -> dict[str, Any]:
     return dict(staff.insist("POST", "/debug/replay", {"session_id": run["session_id"]}))
 
 
-def _refused(customer: Any) -> bool:
+def _refused(customer: Customer) -> bool:
     """Whether a new request is turned away while the server stops."""
     try:
         answer = customer.call("POST", "/runs", {"agent": "till", "input": "Too late?"})
