@@ -5,12 +5,17 @@ in this process over loopback. A run is one question about an order: two model c
 the time of the whole request less two times 200 ms. Two plain calls of the model are timed as well, made by the same
 clients: what they take above 400 ms is the instrument's, and shares the machine's cores with the server.
 
+50 at once means that runs arrive at random moments (Poisson), as often as keeps 50 of them open if nothing is added.
+50 clients that each wait for their answer before they ask again are reported too (`closed_...`): since every model call
+takes exactly as long, such clients fall into step and then all wait for each other.
+
 Goals: `added_p50_ms_1` and `added_p50_ms_50` <= 15, `rss_mb` <= 180.
 """
 
 import asyncio
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -29,8 +34,11 @@ from cattlegrid.app.state import StateFolder
 LATENCY_S = 0.2
 MODEL_CALLS = 2
 NOMINAL_MS = MODEL_CALLS * LATENCY_S * 1000
-LOADS = ((1, 40), (50, 12))
-"""How many at once, and how many in a row each of them makes."""
+ALONE = 40
+"""Runs one after the other."""
+AT_ONCE = 50
+OPEN_RUNS = 800
+CLOSED_ROUNDS = 8
 QUESTION = "Where is my order 17?"
 WARM_UP = 5
 READY_S = 30.0
@@ -46,7 +54,7 @@ def main() -> None:
         key = _key(root, environ)
         with _server(root, environ) as (pid, url):
             result = asyncio.run(_measure(url, key, base_url))
-            runs = sum(at_once * rounds for at_once, rounds in LOADS) + WARM_UP * len(LOADS)
+            runs = WARM_UP + ALONE + OPEN_RUNS + AT_ONCE * CLOSED_ROUNDS
             result |= {"rss_mb": _rss_mb(pid), "server_cpu_ms_per_run": round(_cpu_s(pid) * 1000 / runs, 2)}
     missed = {name: result[name] for name, goal in GOALS.items() if result[name] > goal}
     say(f"serve: {'goals missed: ' + str(missed) if missed else 'all goals met'}")
@@ -56,33 +64,58 @@ def main() -> None:
 async def _measure(url: str, key: str, base_url: str) -> dict[str, float]:
     result: dict[str, float] = {}
     headers = {"Authorization": f"Bearer {key}"}
-    connections = aiohttp.TCPConnector(limit=100)
+    connections = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connections) as http:
-        for at_once, rounds in LOADS:
-            plain = await _load(at_once, rounds, lambda: _plain_calls(http, base_url))
-            for _ in range(WARM_UP):
-                await _run(http, url)
-            took = await _load(at_once, rounds, lambda: _run(http, url))
-            result[f"added_p50_ms_{at_once}"] = round(statistics.median(took) - NOMINAL_MS, 2)
-            result[f"added_p99_ms_{at_once}"] = round(percentile(took, 0.99) - NOMINAL_MS, 2)
-            result[f"instrument_p50_ms_{at_once}"] = round(statistics.median(plain) - NOMINAL_MS, 2)
-            say(
-                f"{at_once:>4} at once: added p50 {result[f'added_p50_ms_{at_once}']:6.2f} ms, "
-                f"p99 {result[f'added_p99_ms_{at_once}']:6.2f} ms, of {len(took)} runs; "
-                f"plain calls add {result[f'instrument_p50_ms_{at_once}']:.2f} ms"
-            )
+
+        async def run() -> float:
+            return await _run(http, url)
+
+        async def plain() -> float:
+            return await _plain_calls(http, base_url)
+
+        for _ in range(WARM_UP):
+            await run()
+        _note(result, "1", await _clients(1, ALONE, run), await _clients(1, ALONE // 2, plain))
+        _note(result, "50", await _arrivals(OPEN_RUNS, run), await _arrivals(OPEN_RUNS // 2, plain))
+        closed = await _clients(AT_ONCE, CLOSED_ROUNDS, run)
+        _note(result, "50", closed, await _clients(AT_ONCE, CLOSED_ROUNDS // 2, plain), prefix="closed_")
     return result
 
 
-async def _load(at_once: int, rounds: int, one: Callable[[], Awaitable[float]]) -> list[float]:
-    """Each of `at_once` clients makes `rounds` requests in a row; milliseconds of each."""
+def _note(
+    result: dict[str, float], at_once: str, took: list[float], plain: list[float], *, prefix: str = ""
+) -> None:
+    figures = {
+        "added_p50_ms": statistics.median(took),
+        "added_p99_ms": percentile(took, 0.99),
+        "instrument_p50_ms": statistics.median(plain),
+    }
+    result |= {f"{prefix}{name}_{at_once}": round(ms - NOMINAL_MS, 2) for name, ms in figures.items()}
+    shown = ", ".join(f"{name} {ms - NOMINAL_MS:.2f}" for name, ms in figures.items())
+    say(f"{prefix}{at_once} at once, {len(took)} runs: {shown}")
+
+
+async def _clients(count: int, rounds: int, one: Callable[[], Awaitable[float]]) -> list[float]:
+    """Each client makes its requests one after the other; milliseconds of each."""
 
     async def client(number: int) -> list[float]:
-        # They begin spread over the length of a run, as people do.
-        await asyncio.sleep(number * NOMINAL_MS / 1000 / at_once)
+        await asyncio.sleep(number * NOMINAL_MS / 1000 / count)
         return [await one() for _ in range(rounds)]
 
-    return [took for times in await asyncio.gather(*map(client, range(at_once))) for took in times]
+    return [took for times in await asyncio.gather(*map(client, range(count))) for took in times]
+
+
+async def _arrivals(count: int, one: Callable[[], Awaitable[float]]) -> list[float]:
+    """Requests that come at random moments, whether or not others are answered; milliseconds of each."""
+    moments = random.Random(17)
+    between_s = NOMINAL_MS / 1000 / AT_ONCE
+    began_s, due_s = time.perf_counter(), 0.0
+    under_way: list[asyncio.Task[float]] = []
+    for _ in range(count):
+        due_s += moments.expovariate(1 / between_s)
+        await asyncio.sleep(max(0.0, began_s + due_s - time.perf_counter()))
+        under_way.append(asyncio.ensure_future(one()))
+    return list(await asyncio.gather(*under_way))
 
 
 async def _run(http: aiohttp.ClientSession, url: str) -> float:
