@@ -266,16 +266,5 @@ REQUIREMENTS: Final = (
     *_BENCH,
 )
 
-# fmt: off
-PENDING: Final = frozenset[str](
-    {
-        "journal:retention",
-        "runtime:outcome", "runtime:serial", "runtime:loop", "runtime:parallel-tools",
-        "runtime:context-window", "runtime:context-summary", "runtime:limits", "runtime:cancel",
-        "runtime:hold", "runtime:approval-exact", "runtime:approval-reject", "runtime:hold-time",
-        "runtime:effects", "runtime:retry", "runtime:in-doubt", "runtime:undo", "runtime:recovery",
-        "runtime:exact-replay", "runtime:replay-difference", "runtime:state-machine",
-    }
-)
-# fmt: on
+PENDING: Final = frozenset[str]()
 """Promises that no test shows yet. An id leaves this set with its first test, and the set only shrinks."""
