@@ -117,7 +117,8 @@ class PythonToolClient:
         return found
 
     async def close(self) -> None:
-        """Forget the imported code. Calls that were abandoned end with the process."""
+        """Forget the imported code, end the idle threads. Calls that were abandoned end with the process."""
+        self._threads.close()
         for digest in list(self._loaded):
             unload_code(self._loaded.pop(digest).code.package)
 

@@ -6,15 +6,14 @@ hangs takes neither the others' threads nor the machine's.
 """
 
 import asyncio
-import contextlib
 import contextvars
-import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
 
+from cattlegrid.adapters.hands import Hands
 from cattlegrid.core.tools import NotExecuted
 
 RUNNING: Final = 32
@@ -40,6 +39,7 @@ class ToolThreads:
         self._most_stuck = stuck
         self._stuck: Counter[str] = Counter()
         self._abandoned: set[asyncio.Future[Returned]] = set()
+        self._hands: Hands[Returned] = Hands()
 
     @property
     def stuck(self) -> int:
@@ -47,7 +47,7 @@ class ToolThreads:
         return self._stuck.total()
 
     async def run(self, name: str, work: Callable[[], Any], *, timeout_s: float) -> Returned | None:
-        """Call `work` in a thread of its own; None when it is late, and then it may still go on.
+        """Call `work` in a thread; None when it is late, and then it may still go on.
 
         Raises:
             NotExecuted: `work` was not called, because there is no room for it.
@@ -56,15 +56,9 @@ class ToolThreads:
         ends_s = loop.time() + timeout_s
         await self._enter(name, timeout_s)
         try:
-            returned: asyncio.Future[Returned] = loop.create_future()
             context = contextvars.copy_context()
-            thread = threading.Thread(
-                target=lambda: _report(context.run(_called, work), loop, returned),
-                name=f"cattlegrid-tool-{name}",
-                daemon=True,  # a call that hangs must not keep the process from ending
-            )
             try:
-                thread.start()
+                returned = self._hands.start(f"cattlegrid-tool-{name}", lambda: context.run(_called, work))
             except RuntimeError as error:
                 raise NotExecuted(
                     "The machine has no thread left for this tool.", detail=str(error)
@@ -87,6 +81,10 @@ class ToolThreads:
             return await self._in_time(name, task, timeout_s)
         finally:
             task.cancel()
+
+    def close(self) -> None:
+        """End the threads that are idle."""
+        self._hands.close()
 
     async def came_back(self) -> None:
         """Return once every call that was abandoned so far has come back; that may be never."""
@@ -142,14 +140,3 @@ async def _awaited(work: Callable[[], Coroutine[Any, Any, Any]]) -> Returned:
         return Returned(await work())
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - see above
         return Returned(error=error)
-
-
-def _report(found: Returned, loop: asyncio.AbstractEventLoop, returned: "asyncio.Future[Returned]") -> None:
-    # The loop may be closed by now; then nobody waits for the result.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(_settle, returned, found)
-
-
-def _settle(returned: "asyncio.Future[Returned]", found: Returned) -> None:
-    if not returned.done():
-        returned.set_result(found)
