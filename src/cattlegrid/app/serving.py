@@ -25,6 +25,8 @@ from cattlegrid.telemetry.logs import configure
 DRAIN_S: Final = 20.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LAST_ANSWERS_S: Final = 5
+_KEEP_ALIVE_S: Final = 75
+"""Longer than proxies keep a connection that nothing comes over, so that they never use one that is just closing."""
 _BACKLOG: Final = 1_024
 _COLLECT_AFTER: Final = (20_000, 20, 20)
 """Objects, and rounds of the younger generations (https://docs.python.org/3/library/gc.html#gc.set_threshold)."""
@@ -99,6 +101,7 @@ class _Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_LAST_ANSWERS_S,
             )
         )
