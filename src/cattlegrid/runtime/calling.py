@@ -48,7 +48,8 @@ class Caller:
                 launch.request,
                 deadline=self._deadline(launch, run),
                 result_bytes=self._desk.bundle.limits.tool_result_bytes,
-                on_delta=on_delta,
+                # A summary is for the model alone, and is told to nobody.
+                on_delta=on_delta if launch.kind is ev.StepKind.CHAT else None,
             )
         except CattlegridError as error:
             return (self._failed(launch, error, started_s),)

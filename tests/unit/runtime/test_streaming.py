@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 
+from cattlegrid.core.bundle import ContextPolicy
 from cattlegrid.core.errors import InvalidRequest, ModelUnavailable, NotFound
+from cattlegrid.core.messages import ModelRequest, Usage
+from cattlegrid.runtime import wording
 from cattlegrid.runtime.requests import RunRequest
 from cattlegrid.runtime.streams import START, Place, StreamItem, parse_place
-from cattlegrid.testing.models import Break, Stall, answer
+from cattlegrid.testing.models import Answer, Break, Stall, answer
 from cattlegrid.testing.world import ANA, BO, STAFF, World
 from tests.unit.runtime.bank import by_turn
 from tests.unit.runtime.support import (
@@ -133,6 +136,23 @@ async def test_a_watcher_that_comes_late_hears_the_pieces_of_the_answer_that_is_
     await world.engine.cancel(accepted.run_id, ANA)
     assert (await late.to_the_end())[-3:] == ["run.cancelling", "step.finished", "run.finished"]
     await again.to_the_end()
+
+
+async def test_a_summary_of_the_history_is_for_the_model_and_never_told(build: Build) -> None:
+    def model(request: ModelRequest) -> Answer:
+        summary = request.messages[0].text == wording.SUMMARY_PROMPT
+        return answer("Secret summary.") if summary else answer("Yes.", usage=Usage(input_tokens=990))
+
+    world = build(bundle(context=ContextPolicy(max_tokens=1_000, strategy="summarise")), model)
+    first = await world.ask("Hi")
+    again = await world.engine.submit(
+        first.session_id, ANA, RunRequest(text="And now something longer, please.")
+    )
+    watcher = Watcher(world, again.run_id)
+    await watcher.to_the_end()
+    kinds = [item.data["kind"] for item in watcher.seen if item.type == "step.started"]
+    assert kinds == ["summary", "chat"]
+    assert watcher.text == "Yes."
 
 
 async def test_watchers_do_not_disturb_each_other_and_leaving_changes_nothing(build: Build) -> None:
