@@ -55,7 +55,8 @@ class Engine:
         self._refuse_when_draining()
         version = await self._bundles.resolve(agent)
         bundle = await self._bundles.bundle(version.digest)
-        runner, opened = await self._sessions.new(version, bundle, principal)
+        box = await self._vault.create_owner(self._vault.owner_of(principal.tenant, principal.user))
+        runner, opened = await self._sessions.new(version, bundle, principal, box)
         self._sessions.keep(runner)
         await runner.record([ev.NewEvent(opened)])
         return runner.session.id
@@ -111,6 +112,9 @@ class Engine:
 
     async def _rests(self, accepted: Accepted) -> bool:
         """Whether nothing will happen in the run by itself: it has ended, or waits for a person with no runner."""
+        runner = self._sessions.runners.get(accepted.session_id)
+        if runner is not None and runner.busy and _is_open(runner.session, accepted.run_id):
+            return False
         entry = await self._store.entry("run", accepted.run_id)
         if entry is None or entry.status == "running":
             return False
@@ -253,7 +257,8 @@ class Engine:
 
     async def catch_up(self) -> None:
         """Tell watchers what is recorded of runs that go on in another process."""
-        for run_id in self._sessions.streams.run_ids:
+        at_hand = {runner.session.run.id for runner in self.runners.values() if runner.session.run}
+        for run_id in set(self._sessions.streams.run_ids) - at_hand:
             entry = await self._store.entry("run", run_id)
             if entry is None or entry.status == "held" or entry.stream in self._sessions.runners:
                 continue
@@ -274,6 +279,10 @@ class Engine:
     def _refuse_when_draining(self) -> None:
         if self.draining.is_set():
             raise StoreUnavailable("The service is stopping; try again in a moment.", retry_after_s=2.0)
+
+
+def _is_open(session: Session, run_id: str) -> bool:
+    return session.run is not None and session.run.id == run_id
 
 
 def _waits_for_people(session: Session, run_id: str) -> bool:

@@ -12,6 +12,7 @@ from cattlegrid.core.bundle import Bundle, BundleVersion
 from cattlegrid.core.errors import LeaseHeld, NotFound, StoreError
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
+from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.codec import micros
 from cattlegrid.journal.store import InboxItem
 from cattlegrid.journal.vault import Vault
@@ -70,15 +71,13 @@ class Sessions:
         return runner
 
     async def new(
-        self, version: BundleVersion, bundle: Bundle, principal: Principal
+        self, version: BundleVersion, bundle: Bundle, principal: Principal, box: OwnerBox
     ) -> tuple[SessionRunner, ev.SessionOpened]:
         """The runner of a session that does not exist before its first event is written, which is given too."""
-        owner = self._vault.owner_of(principal.tenant, principal.user)
-        box = await self._vault.create_owner(owner)
         session_id = self._tools.ids.session()
         writer, _ = await self.writer_of(session_id)
         texts = Texts(box, self._store)
-        opened = _opened(version, principal, owner, texts.put(principal.user))
+        opened = _opened(version, principal, box.owner, texts.put(principal.user))
         runner = SessionRunner(
             self._tools,
             writer=writer,
