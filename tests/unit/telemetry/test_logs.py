@@ -74,10 +74,13 @@ def test_nothing_with_a_blank_in_it_gets_through(fields: dict[str, object]) -> N
 
 
 def test_records_of_the_standard_library_show_their_template_and_not_their_values(
-    written: io.StringIO, caplog: pytest.LogCaptureFixture
+    written: io.StringIO, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A server that another test has started may have set a level of its own.
+    # A server that another test has started may have kept uvicorn's records to itself.
     caplog.set_level(logging.INFO, logger="uvicorn.error")
+    for name in ("uvicorn", "uvicorn.error"):
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
     log = logging.getLogger("tools.refund")
     log.warning("refunded %s of %d", SECRET, 17)
     log.error(f"could not refund {SECRET}")  # noqa: G004 - what a careless tool does
