@@ -151,6 +151,7 @@ async def _session(path: Path, centers: Sequence[int]) -> tuple[list[Cost], dict
 
 async def _taken_anew(world: World, store: Counting, session_id: str) -> Cost:
     """Hand the session over and take it again."""
+    await world.settled()
     for open_session in list(world.engine.runners):
         await world.engine.let_go(open_session)
     world.restart()

@@ -70,9 +70,9 @@ async def _ask(project: OpenProject, text: str, user: str, session_id: str) -> R
         accepted = await engine.submit(session_id, customer, request)
     else:
         accepted = await engine.start("support", customer, request)
-    run = await engine.wait(accepted, customer, timeout_s=WAIT_S)
+    run = await engine.wait(accepted, STAFF, timeout_s=WAIT_S)
     while run.status == "held":
         waiting = next(approval for approval in run.approvals if approval.status == "pending")
         await engine.decide(waiting.id, STAFF, ApprovalDecision.APPROVE)
-        run = await engine.wait(accepted, customer, timeout_s=WAIT_S)
+        run = await engine.wait(accepted, STAFF, timeout_s=WAIT_S)
     return run

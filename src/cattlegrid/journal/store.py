@@ -105,6 +105,13 @@ class InboxItem(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
 
 
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """The lease of a stream that does not exist yet, taken by its first append: one write where it would be two."""
+
+    holder: str
+    lease_s: float
+
+
 class Append(msgspec.Struct, frozen=True, kw_only=True):
     """One all-or-nothing write to one stream by the holder of its lease."""
 
@@ -118,6 +125,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[EntryChange, ...] = ()
     consumed: tuple[str, ...] = ()
     """Ids of this stream's inbox items that these events fold in; their data is deleted, their keys stay used."""
+    claim: Claim | None = None
+    """Makes the stream, with this lease and epoch 1; one that exists is a conflict."""
 
 
 class OwnerKey(msgspec.Struct, frozen=True, kw_only=True):

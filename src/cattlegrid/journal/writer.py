@@ -20,10 +20,10 @@ from cattlegrid.core.errors import (
     StoreUnavailable,
 )
 from cattlegrid.core.ports import Clock
-from cattlegrid.journal.codec import check_chain, decode, encode
+from cattlegrid.journal.codec import GENESIS, check_chain, decode, encode
 from cattlegrid.journal.directory import StreamContext, context_of, index
 from cattlegrid.journal.events import Event, NewEvent
-from cattlegrid.journal.store import Append, BodyRow, EntryChange, Head, JournalStore, Row
+from cattlegrid.journal.store import Append, BodyRow, Claim, EntryChange, Head, JournalStore, Row
 
 LEASE_MARGIN: Final = 0.1
 """The part of a lease at its end in which no side effect may start: clocks differ, and a call takes time to leave."""
@@ -65,6 +65,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     length_s: float
     taken_at_s: float
+    claim: Claim | None = None
+    """What the first append takes it with; None when it is held already."""
 
 
 class SessionWriter:
@@ -91,6 +93,7 @@ class SessionWriter:
         self._at = last_at
         self._lease = lease
         self._context = context
+        self._claim = lease.claim
         self._last: Ticket | None = None
         self._failure: CattlegridError | None = None
 
@@ -217,8 +220,10 @@ class SessionWriter:
             bodies=bodies,
             changes=tuple(changes),
             consumed=consumed,
+            claim=self._claim,
         )
         # Only now: an event that cannot be encoded must leave the writer as it was.
+        self._claim = None
         self._seq, self._hash, self._at, self._context = seq, last_hash, at, context
         return tuple(numbered), batch
 
@@ -247,6 +252,27 @@ class SessionWriter:
             return
         kind = AppendConflict if isinstance(self._failure, AppendConflict) else StoreUnavailable
         raise kind("This writer can write no more.", detail=str(self._failure)) from self._failure
+
+
+def new_stream(
+    store: JournalStore, stream: str, *, holder: str, lease_s: float, clock: Clock
+) -> SessionWriter:
+    """The writer of a stream that does not exist: its first append makes it, and takes its lease.
+
+    That append fails with AppendConflict when the stream exists after all.
+    """
+    return SessionWriter(
+        store,
+        Head(stream=stream, epoch=1, seq=0, hash=GENESIS, holder=holder, lease_until=None),
+        clock=clock,
+        lease=Lease(
+            length_s=lease_s,
+            taken_at_s=clock.monotonic_s(),
+            claim=Claim(holder=holder, lease_s=lease_s),
+        ),
+        context=StreamContext(stream=stream),
+        last_at=None,
+    )
 
 
 async def open_stream(

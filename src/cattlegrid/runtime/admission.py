@@ -86,7 +86,7 @@ class Admission:
         if known is not None:
             return known
         run_id, started = self._tools.ids.run(), await self._run_started(asked)
-        runner, opened = await self._sessions.new(version, bundle, principal, box)
+        runner, opened = self._sessions.new(version, bundle, principal, box)
         runner.texts.put(asked.content)
         # At hand before it is durable: a client that leaves meanwhile must not leave a run that nobody drives.
         self._sessions.keep(runner)

@@ -56,7 +56,7 @@ class Engine:
         version = await self._bundles.resolve(agent)
         bundle = await self._bundles.bundle(version.digest)
         box = await self._vault.create_owner(self._vault.owner_of(principal.tenant, principal.user))
-        runner, opened = await self._sessions.new(version, bundle, principal, box)
+        runner, opened = self._sessions.new(version, bundle, principal, box)
         self._sessions.keep(runner)
         await runner.record([ev.NewEvent(opened)])
         return runner.session.id

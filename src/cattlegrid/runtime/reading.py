@@ -7,6 +7,8 @@ somebody may not see is `NotFound`, exactly like what does not exist.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from cattlegrid.core.errors import NotFound, SessionEnded
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
@@ -15,7 +17,7 @@ from cattlegrid.journal.store import Entry, EntryQuery, JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.runtime.queued import QUEUED, queued_entry, queued_view
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView
-from cattlegrid.runtime.showing import Texts, bundle_name, refs_of, run_view
+from cattlegrid.runtime.showing import STEP_EVENTS, Texts, bundle_name, refs_of, run_view
 
 _STAFF = ("operator", "approver")
 _PAGE = 100
@@ -40,7 +42,7 @@ class Reader:
 
     def _may_read(self, entry: Entry, principal: Principal) -> bool:
         own = entry.owner == self._vault.owner_of(principal.tenant, principal.user)
-        return own or any(principal.has(role) for role in _STAFF)
+        return own or _is_staff(principal)
 
     async def events(self, session_id: str) -> list[ev.Event]:
         """Everything recorded of a session, in order."""
@@ -56,15 +58,17 @@ class Reader:
         return Texts({ref: content.decode("utf-8", "surrogatepass") for ref, content in found.items()})
 
     async def run(self, run_id: str, principal: Principal) -> RunView:
-        """A run with its steps. Raises NotFound."""
+        """A run; with its steps and what the guards said for staff. Raises NotFound."""
         entry = await self.entry("run", run_id, principal)
         first = [decode(row) for row in await self._store.rows(entry.stream, limit=1)]
         opened = opened_of(first)
         own = await self.events_of(entry)
         if not own:
             return await self._queued_run(entry, opened)
-        texts = await self.texts(entry.owner, [*first, *own])
-        return run_view(own, opened, texts, entry)
+        staff = _is_staff(principal)
+        shown = [event for event in (*first, *own) if staff or not isinstance(event.data, STEP_EVENTS)]
+        view = run_view(own, opened, await self.texts(entry.owner, shown), entry)
+        return view if staff else replace(view, steps=(), guards=())
 
     async def events_of(self, run: Entry) -> list[ev.Event]:
         """Everything recorded of one run, in order; reads no more of a long session than that."""
@@ -156,7 +160,7 @@ class Reader:
         limit: int,
         before_id: str,
     ) -> Sequence[Entry]:
-        staff = any(principal.has(role) for role in _STAFF)
+        staff = _is_staff(principal)
         query = EntryQuery(
             kind=kind,
             tenant=principal.tenant,
@@ -174,6 +178,10 @@ def opened_of(events: Sequence[ev.Event]) -> ev.SessionOpened:
     if not events or not isinstance(events[0].data, ev.SessionOpened):
         raise NotFound("There is no session with this id.")
     return events[0].data
+
+
+def _is_staff(principal: Principal) -> bool:
+    return any(principal.has(role) for role in _STAFF)
 
 
 def _at(at_us: int) -> datetime:

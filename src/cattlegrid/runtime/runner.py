@@ -107,9 +107,13 @@ class SessionRunner:
         return tuple(self._queue.values())
 
     def begin(self, run_id: str, started: ev.RunStarted, *, before: Sequence[ev.NewEvent] = ()) -> Ticket:
-        """Record a run that was admitted, and set it going once that is durable; the result tells when it is."""
+        """Record a run that was admitted, and set it going; the result tells when it is durable.
+
+        The model may be asked meanwhile: what has an effect waits for a barrier of its own, and nobody hears of the run
+        before it is durable. If it never is, this writer is poisoned, which ends the call.
+        """
         ticket = self._append([*before, ev.NewEvent(started, run_id)])
-        ticket.when_durable(self.poke)
+        self.poke()
         return ticket
 
     def record(self, new: Sequence[ev.NewEvent]) -> Ticket:

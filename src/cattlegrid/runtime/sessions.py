@@ -16,7 +16,7 @@ from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.codec import micros
 from cattlegrid.journal.store import InboxItem
 from cattlegrid.journal.vault import Vault
-from cattlegrid.journal.writer import SessionWriter, open_stream
+from cattlegrid.journal.writer import SessionWriter, new_stream, open_stream
 from cattlegrid.runtime import inbox
 from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.locks import Locks
@@ -70,12 +70,18 @@ class Sessions:
                 runner.poke()
         return runner
 
-    async def new(
+    def new(
         self, version: BundleVersion, bundle: Bundle, principal: Principal, box: OwnerBox
     ) -> tuple[SessionRunner, ev.SessionOpened]:
         """The runner of a session that does not exist before its first event is written, which is given too."""
         session_id = self._tools.ids.session()
-        writer, _ = await self.writer_of(session_id)
+        writer = new_stream(
+            self._store,
+            session_id,
+            holder=self._settings.holder,
+            lease_s=self._settings.lease_s,
+            clock=self._tools.clock,
+        )
         texts = Texts(box, self._store)
         opened = _opened(version, principal, box.owner, texts.put(principal.user))
         runner = SessionRunner(

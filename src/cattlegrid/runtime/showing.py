@@ -1,6 +1,7 @@
 """Turns the recorded events of a run into what people read: steps with their guards, held calls, the whole run."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -15,6 +16,8 @@ from cattlegrid.runtime.texts import BUNDLE_PREFIX
 
 _ERASED = "(erased)"
 _MODEL_KINDS = frozenset({"chat", "summary"})
+STEP_EVENTS: Final = (ev.StepIntended, ev.StepDone, ev.StepFailed, ev.StepRefused)
+"""Events whose texts are for those who may see the steps; a held call stands in its approval as well."""
 _message_decoder = msgspec.json.Decoder(Message)
 
 
@@ -27,6 +30,7 @@ class Texts(msgspec.Struct, frozen=True):
         return self.known.get(ref, _ERASED) if ref else ""
 
     def message(self, ref: str) -> Message:
+        """A message that an event refers to."""
         content = self.known.get(ref)
         return Message(Role.ASSISTANT, _ERASED) if content is None else _message_decoder.decode(content)
 
@@ -69,6 +73,8 @@ def run_view(events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts,
 
 def _active_s(events: Sequence[ev.Event]) -> float:
     """Seconds of the run without the time on hold, counted as the loop counts them."""
+    if not any(isinstance(event.data, ev.StepHeld) for event in events):
+        return (events[-1].at - events[0].at).total_seconds()
     state = fold_all(
         events[0].stream, [event for event in events if not isinstance(event.data, ev.RunFinished)]
     )

@@ -278,6 +278,13 @@ class MemoryJournal:
 
     def _checked_head(self, batch: Append) -> Head:
         head = self._heads.get(batch.stream)
+        if batch.claim is not None and head is None:
+            until = self._clock.now() + timedelta(seconds=batch.claim.lease_s)
+            head = msgspec.structs.replace(
+                _unheld(batch.stream), epoch=1, holder=batch.claim.holder, lease_until=until
+            )
+        elif batch.claim is not None:
+            head = None
         expected = (batch.epoch, batch.expected_seq, batch.expected_hash)
         if head is None or (head.epoch, head.seq, head.hash) != expected:
             raise AppendConflict("This writer is no longer the writer.", detail=f"head {batch.stream}")

@@ -6,16 +6,21 @@ each append stands in a savepoint of its own and learns what is wrong with it.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from cattlegrid.core.errors import AppendConflict
 from cattlegrid.journal.bodies import BUNDLE_PREFIX
+from cattlegrid.journal.codec import micros
 from cattlegrid.journal.store import Append, BodyRow, EntryChange, Row
 
 _MAX_KNOWN_STREAMS: Final = 100_000
 
 _MOVE_HEAD: Final = "UPDATE heads SET seq=?, hash=? WHERE id=? AND stream=? AND epoch=? AND seq=? AND hash=?"
+_MAKE_HEAD: Final = (
+    "INSERT INTO heads (stream, epoch, seq, hash, holder, lease_until_us) VALUES (?, 1, 0, ?, ?, ?)"
+)
 _ADD_EVENT: Final = "INSERT INTO events (stream_id, seq, run_id, type, at_us, data, prev_hash, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_BODY: Final = (
     "INSERT INTO bodies (owner_id, digest, sealed, stream_id) VALUES (?, ?, ?, ?) "
@@ -55,13 +60,15 @@ class Refused(Exception):
 class Appender:
     """The statements of appends on one connection, inside a transaction that the caller begins and ends."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: Callable[[], datetime]) -> None:
         self._connection = connection
+        self._now = now
         self._stream_ids: dict[str, int] = {}
 
     def append_together(self, batches: Sequence[Append]) -> None:
         """Write all of them. Raises Refused, sqlite3.Error: then nothing may be committed."""
         execute_many = self._connection.executemany
+        self._make_streams(batches)
         moves = self._moves(batches)
         if execute_many(_MOVE_HEAD, moves).rowcount != len(moves):
             raise Refused
@@ -82,6 +89,10 @@ class Appender:
     def append_alone(self, batch: Append) -> None:
         """Write one append. Raises Refused with the reason, sqlite3.Error: then its savepoint must be rolled back."""
         execute = self._connection.execute
+        try:
+            self._make_streams([batch])
+        except sqlite3.IntegrityError:
+            raise _refused("This writer is no longer the writer.", f"head {batch.stream}") from None
         (move,) = self._moves([batch])
         if execute(_MOVE_HEAD, move).rowcount != 1:
             self._stream_ids.pop(batch.stream, None)
@@ -131,6 +142,16 @@ class Appender:
     def forget_streams(self) -> None:
         """Look all numbers up again: some were given out in a transaction that was rolled back, or deleted."""
         self._stream_ids.clear()
+
+    def _make_streams(self, batches: Sequence[Append]) -> None:
+        """Make the streams that begin here, each with its lease. Raises sqlite3.IntegrityError: one exists."""
+        for batch in batches:
+            if batch.claim is not None:
+                until_us = micros(self._now() + timedelta(seconds=batch.claim.lease_s))
+                made = (batch.stream, batch.expected_hash, batch.claim.holder, until_us)
+                self._stream_ids[batch.stream] = int(
+                    self._connection.execute(_MAKE_HEAD, made).lastrowid or 0
+                )
 
     def _change_entries(self, changes: Sequence[EntryChange]) -> None:
         """Make what is to be made, then change the rest: only where the order among them makes no difference."""

@@ -61,14 +61,17 @@ class Database:
             self._anchor.close()
             self._anchor = None
 
-    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
-        """A connection for one thread. Raises sqlite3.Error, StoreUnavailable."""
+    def connect(self, *, read_only: bool = False, busy_s: float | None = None) -> sqlite3.Connection:
+        """A connection for one thread, which waits for locks as long as the store, or for `busy_s`.
+
+        Raises sqlite3.Error, StoreUnavailable.
+        """
         self.check_identity()
         uri = f"{self.path.absolute().as_uri()}?mode=rw"  # never makes a file where one has vanished
         connection = sqlite3.connect(
             uri,
             uri=True,
-            timeout=self.busy_ms / 1000,
+            timeout=self.busy_ms / 1000 if busy_s is None else busy_s,
             isolation_level=None,
             cached_statements=256,
             check_same_thread=False,

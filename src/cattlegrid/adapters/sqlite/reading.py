@@ -1,4 +1,4 @@
-"""The reader thread: the queries of the port, each from a connection to frozen values."""
+"""The queries of the port, each from a connection to frozen values, and what holds the connection they need."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -22,24 +22,29 @@ _ENTRY: Final = "kind, id, stream, tenant, owner, agent, status, ref, digest, du
 
 
 class Reader:
-    """The connection that reads. Every method runs in the reader thread."""
+    """A connection that reads, for one thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, busy_s: float | None = None) -> None:
         self._database = database
+        self._busy_s = busy_s
         self._connection: sqlite3.Connection | None = None
 
     def handle(self, jobs: Sequence[Job]) -> None:
         """Answer queries, each on its own."""
         for job in jobs:
             try:
-                if self._connection is None:
-                    self._connection = self._database.connect(read_only=True)
-                job.result = cast("Query[object]", job.work)(self._connection)
+                job.result = self.answer(cast("Query[object]", job.work))
             except StoreUnavailable as error:
                 job.error = error
             except sqlite3.Error as error:
                 job.error = unavailable(error, self._database.path)
                 self.close()
+
+    def answer(self, query: Query[T]) -> T:
+        """What a query finds. Raises sqlite3.Error, StoreUnavailable."""
+        if self._connection is None:
+            self._connection = self._database.connect(read_only=True, busy_s=self._busy_s)
+        return query(self._connection)
 
     def close(self) -> None:
         """Close the connection."""

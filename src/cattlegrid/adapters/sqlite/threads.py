@@ -44,6 +44,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def closing(self) -> bool:
+        """Whether no more work is taken."""
+        return self._closing
+
     def submit(self, work: object) -> asyncio.Future[Any]:
         """Queue some work; the future has its result."""
         future: asyncio.Future[Any] = self._loop.create_future()

@@ -7,6 +7,7 @@ caller, and leaves nothing half-written; the connection is made anew when the er
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Final, Generic, TypeVar, cast
 
 from cattlegrid.adapters.sqlite.appending import Appender, Refused
@@ -55,8 +56,9 @@ class Operation(Generic[T]):
 class Writer:
     """The connection that writes. Every method runs in the writer thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
+        self._now = now
         self._connection: sqlite3.Connection | None = None
         self._appender: Appender | None = None
         self.commits = 0
@@ -71,14 +73,14 @@ class Writer:
         """The open connection."""
         if self._connection is None:
             self._connection = self._database.connect()
-            self._appender = Appender(self._connection)
+            self._appender = Appender(self._connection, self._now)
         return self._connection
 
     @property
     def appender(self) -> Appender:
         """The statements of appends on the open connection."""
         if self._appender is None:
-            self._appender = Appender(self.connection)
+            self._appender = Appender(self.connection, self._now)
         return self._appender
 
     # the thread's own
@@ -110,10 +112,8 @@ class Writer:
             return
         try:
             self._transaction(group, self._all_together)
-        except Refused:
+        except (Refused, *_UNWRITABLE):
             self.appender.forget_streams()
-            self._transaction(group, self._one_by_one)
-        except _UNWRITABLE:
             self._transaction(group, self._one_by_one)
 
     def _transaction(self, group: Sequence[Job], write: Callable[[Sequence[Job]], None]) -> None:
@@ -155,6 +155,7 @@ class Writer:
             except _UNWRITABLE as error:
                 job.error = AppendConflict("This cannot be written.", detail=repr(error))
             if job.error is not None:
+                self.appender.forget_streams()
                 connection.execute("ROLLBACK TO one")
             connection.execute("RELEASE one")
 

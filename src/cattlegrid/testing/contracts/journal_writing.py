@@ -6,7 +6,9 @@ import msgspec
 
 from cattlegrid.core.errors import AppendConflict, LeaseHeld
 from cattlegrid.journal.codec import GENESIS
-from cattlegrid.journal.store import EntryQuery, InboxItem
+from cattlegrid.journal.events import NewEvent
+from cattlegrid.journal.store import BodyRow, EntryQuery, InboxItem
+from cattlegrid.journal.writer import new_stream
 from cattlegrid.testing.contracts.support import (
     LEASE_S,
     OWNER,
@@ -69,6 +71,47 @@ class LeasesContract:
         journal.clock.advance(LEASE_S + 1)
         await writer.write(said())
         assert len(await journal.store.rows("ses_1")) == 1
+
+    async def test_a_first_append_makes_its_stream_and_takes_the_lease(
+        self, journal: JournalUnderTest
+    ) -> None:
+        writer = new_stream(journal.store, "ses_1", holder="me", lease_s=LEASE_S, clock=journal.clock)
+        await writer.append([NewEvent(said())])
+        head = await journal.store.head("ses_1")
+        assert head is not None
+        assert (head.epoch, head.seq, head.hash, head.holder) == (1, 1, writer.hash, "me")
+        assert head.lease_until is not None
+        assert (head.lease_until - journal.clock.now()).total_seconds() == LEASE_S
+        with raises(LeaseHeld):
+            await journal.store.acquire("ses_1", holder="another", lease_s=LEASE_S)
+        await writer.append([NewEvent(said())])
+        async for store in now_and_after_a_restart(journal):
+            assert [row.seq for row in await store.rows("ses_1")] == [1, 2]
+
+    async def test_of_two_first_appends_to_one_stream_one_counts_and_its_neighbours_too(
+        self, journal: JournalUnderTest
+    ) -> None:
+        writers = [
+            new_stream(journal.store, stream, holder="me", lease_s=LEASE_S, clock=journal.clock)
+            for stream in ("ses_1", "ses_1", "ses_2")
+        ]
+        tickets = [writer.append([NewEvent(said())]) for writer in writers]
+        await tickets[0]
+        with raises(AppendConflict):
+            await tickets[1]
+        await tickets[2]
+        await writers[2].append([NewEvent(said())])
+        assert [len(await journal.store.rows(stream)) for stream in ("ses_1", "ses_2")] == [1, 2]
+
+    async def test_a_stream_is_not_made_by_an_append_that_fails(self, journal: JournalUnderTest) -> None:
+        gone = BodyRow(owner="usr_nobody", digest="d", sealed=b"sealed")
+        writer = new_stream(journal.store, "ses_1", holder="me", lease_s=LEASE_S, clock=journal.clock)
+        with raises(AppendConflict) as raised:
+            await writer.append([NewEvent(said())], bodies=[gone])
+        assert raised.error.detail == "owner"
+        assert await journal.store.head("ses_1") is None
+        again = new_stream(journal.store, "ses_1", holder="me", lease_s=LEASE_S, clock=journal.clock)
+        await again.append([NewEvent(said())])
 
     async def test_a_released_lease_is_free_at_once(self, journal: JournalUnderTest) -> None:
         first = await journal.store.acquire("ses_1", holder="me", lease_s=LEASE_S)
