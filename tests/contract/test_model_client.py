@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from cattlegrid.adapters.clock import SystemClock
-from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
+from cattlegrid.adapters.models import Endpoint, HttpModelClient
 from cattlegrid.core.errors import (
     ContextTooLong,
     ModelProtocolError,
@@ -142,9 +142,9 @@ class OverHttp:
     def __init__(self, endpoint: ModelEndpoint) -> None:
         self.clock: Clock = SystemClock()
         self._endpoint = endpoint
-        self.clients: list[OpenAIChatClient] = []
+        self.clients: list[HttpModelClient] = []
 
-    async def behaving(self, behaviour: Behaviour) -> OpenAIChatClient:
+    async def behaving(self, behaviour: Behaviour) -> HttpModelClient:
         url = self._endpoint.url
         if behaviour is Behaviour.AWAY:
             async with model_endpoint() as gone:
@@ -152,7 +152,7 @@ class OverHttp:
         else:
             self._endpoint.play(*OVER_HTTP[behaviour])
         settings = Endpoint(name="loopback", base_url=url, response_bytes=RESPONSE_BYTES)
-        self.clients.append(OpenAIChatClient(settings, api_key="", clock=self.clock))
+        self.clients.append(HttpModelClient(settings, api_key="", clock=self.clock))
         return self.clients[-1]
 
     async def reached(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cattlegrid.adapters.clock import SystemClock
-from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
+from cattlegrid.adapters.models import Endpoint, HttpModelClient
 from cattlegrid.core.deadlines import Deadline
 from cattlegrid.core.errors import (
     ConfigurationError,
@@ -53,16 +53,16 @@ async def endpoint() -> AsyncIterator[ModelEndpoint]:
 
 
 @pytest.fixture
-async def client(endpoint: ModelEndpoint) -> AsyncIterator[OpenAIChatClient]:
+async def client(endpoint: ModelEndpoint) -> AsyncIterator[HttpModelClient]:
     settings = Endpoint(
         name="p", base_url=endpoint.url + "/", first_byte_s=0.1, between_chunks_s=0.1, connections=4
     )
-    made = OpenAIChatClient(settings, api_key=KEY, clock=CLOCK)
+    made = HttpModelClient(settings, api_key=KEY, clock=CLOCK)
     yield made
     await made.close()
 
 
-async def asked(client: OpenAIChatClient, *, streamed: bool = True, within_s: float = 10.0) -> str:
+async def asked(client: HttpModelClient, *, streamed: bool = True, within_s: float = 10.0) -> str:
     deltas: list[ModelDelta] = []
     answer = await client.chat(
         REQUEST, deadline=Deadline.after(CLOCK, within_s), on_delta=deltas.append if streamed else None
@@ -72,7 +72,7 @@ async def asked(client: OpenAIChatClient, *, streamed: bool = True, within_s: fl
 
 
 async def test_the_request_goes_to_the_endpoint_with_the_key(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((STREAM,), (WHOLE,))
     assert await asked(client) == await asked(client, streamed=False) == "Hello"
@@ -90,7 +90,7 @@ async def test_the_request_goes_to_the_endpoint_with_the_key(
 async def test_openai_gets_the_limit_under_its_newer_name(endpoint: ModelEndpoint) -> None:
     endpoint.play((), (WHOLE,))
     settings = Endpoint(name="p", base_url=endpoint.url, limit_field="max_completion_tokens")
-    client = OpenAIChatClient(settings, api_key="", clock=CLOCK)
+    client = HttpModelClient(settings, api_key="", clock=CLOCK)
     await asked(client, streamed=False)
     await client.close()
     assert json.loads(endpoint.asked[0].body)["max_completion_tokens"] == 9
@@ -99,7 +99,7 @@ async def test_openai_gets_the_limit_under_its_newer_name(endpoint: ModelEndpoin
 
 @pytest.mark.requirement("model:timeouts")
 async def test_a_stream_that_does_not_begin_ends_long_before_the_deadline(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((HOLD,), ())
     with pytest.raises(ModelTimeout, match=r"no first byte for 0.1 s"):
@@ -108,7 +108,7 @@ async def test_a_stream_that_does_not_begin_ends_long_before_the_deadline(
 
 @pytest.mark.requirement("model:timeouts")
 async def test_a_stream_that_stalls_ends_long_before_the_deadline(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((STREAM_HEAD + delta({"content": "Hel"}), HOLD), ())
     with pytest.raises(ModelTimeout, match=r"the stream stalled for 0.1 s"):
@@ -118,7 +118,7 @@ async def test_a_stream_that_stalls_ends_long_before_the_deadline(
 @pytest.mark.requirement("model:timeouts")
 async def test_the_deadline_ends_a_stream_that_never_stalls(endpoint: ModelEndpoint) -> None:
     endpoint.play((STREAM_HEAD, *[delta({"content": "x"})] * 50, HOLD), ())
-    client = OpenAIChatClient(Endpoint(name="p", base_url=endpoint.url), api_key="", clock=CLOCK)
+    client = HttpModelClient(Endpoint(name="p", base_url=endpoint.url), api_key="", clock=CLOCK)
     with pytest.raises(ModelTimeout, match="the deadline passed"):
         await client.chat(REQUEST, deadline=Deadline.after(CLOCK, 0.1), on_delta=lambda _: None)
     await client.close()
@@ -130,14 +130,14 @@ async def test_a_connection_that_is_not_made_in_time_leaves_the_model_unavailabl
 ) -> None:
     # TLS is spoken to a server that waits for the end of an HTTP head and says nothing.
     url = endpoint.url.replace("http:", "https:")
-    client = OpenAIChatClient(Endpoint(name="p", base_url=url, connect_s=0.1), api_key="", clock=CLOCK)
+    client = HttpModelClient(Endpoint(name="p", base_url=url, connect_s=0.1), api_key="", clock=CLOCK)
     with pytest.raises(ModelUnavailable, match=r"no connection within 0.1 s"):
         await asked(client)
     await client.close()
 
 
 async def test_one_connection_serves_call_after_call(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((STREAM,), (WHOLE,))
     for _ in range(5):
@@ -147,7 +147,7 @@ async def test_one_connection_serves_call_after_call(
 
 
 async def test_a_server_that_does_not_end_its_response_costs_the_connection_not_the_answer(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((STREAM.removesuffix(b"0\r\n\r\n"), HOLD), ())
     assert await asked(client) == "Hello"
@@ -155,7 +155,7 @@ async def test_a_server_that_does_not_end_its_response_costs_the_connection_not_
 
 
 async def test_a_kept_connection_that_the_server_has_closed_leads_to_no_nonsense(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((), (WHOLE, HANG_UP))
     answers: list[object] = []
@@ -168,13 +168,13 @@ async def test_a_kept_connection_that_the_server_has_closed_leads_to_no_nonsense
 
 
 async def test_a_server_that_does_not_stream_is_understood(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((WHOLE,), ())
     assert await asked(client) == "Hello"
 
 
-async def test_a_redirect_is_not_followed(endpoint: ModelEndpoint, client: OpenAIChatClient) -> None:
+async def test_a_redirect_is_not_followed(endpoint: ModelEndpoint, client: HttpModelClient) -> None:
     endpoint.play((), (response(307, b"", f"Location: {endpoint.url}/elsewhere"),))
     with pytest.raises(ModelRejected, match="HTTP 307"):
         await asked(client, streamed=False)
@@ -182,7 +182,7 @@ async def test_a_redirect_is_not_followed(endpoint: ModelEndpoint, client: OpenA
 
 
 async def test_a_streamless_server_may_ask_for_tools_without_a_word(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     called: dict[str, object] = {"tool_calls": [{"id": "a", "function": {"name": "time", "arguments": "{}"}}]}
     endpoint.play((response(200, completion(called, finish="tool_calls")),), ())
@@ -193,7 +193,7 @@ async def test_a_streamless_server_may_ask_for_tools_without_a_word(
 
 
 async def test_of_a_huge_error_only_the_beginning_is_read(
-    endpoint: ModelEndpoint, client: OpenAIChatClient
+    endpoint: ModelEndpoint, client: HttpModelClient
 ) -> None:
     endpoint.play((response(503, b"x" * 1_000_000), HOLD), ())
     with pytest.raises(ModelUnavailable) as raised:
@@ -211,7 +211,7 @@ async def test_of_a_huge_error_only_the_beginning_is_read(
     ],
 )
 async def test_broken_http_is_a_broken_protocol(
-    endpoint: ModelEndpoint, client: OpenAIChatClient, said: bytes
+    endpoint: ModelEndpoint, client: HttpModelClient, said: bytes
 ) -> None:
     endpoint.play((said, HANG_UP), ())
     with pytest.raises(ModelProtocolError):
@@ -221,10 +221,10 @@ async def test_broken_http_is_a_broken_protocol(
 @pytest.mark.parametrize("url", ["http://[broken", "", "api.openai.com/v1", "ftp://host/v1"])
 def test_an_address_that_is_none_is_refused_before_any_call(url: str) -> None:
     with pytest.raises(ConfigurationError):
-        OpenAIChatClient(Endpoint(name="p", base_url=url), api_key="", clock=CLOCK)
+        HttpModelClient(Endpoint(name="p", base_url=url), api_key="", clock=CLOCK)
 
 
-async def test_a_closed_client_is_unavailable(endpoint: ModelEndpoint, client: OpenAIChatClient) -> None:
+async def test_a_closed_client_is_unavailable(endpoint: ModelEndpoint, client: HttpModelClient) -> None:
     await client.close()
     with pytest.raises(ModelUnavailable, match="closed"):
         await asked(client)
@@ -232,7 +232,7 @@ async def test_a_closed_client_is_unavailable(endpoint: ModelEndpoint, client: O
 
 
 async def test_the_key_is_in_no_log_no_error_and_no_picture_of_the_client(
-    endpoint: ModelEndpoint, client: OpenAIChatClient, caplog: pytest.LogCaptureFixture
+    endpoint: ModelEndpoint, client: HttpModelClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     endpoint.play((HANG_UP,), (response(401, f'{{"error":"no such key: {KEY}"}}'.encode()),))

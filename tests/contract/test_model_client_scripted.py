@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from cattlegrid.adapters.clock import SystemClock
-from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
+from cattlegrid.adapters.models import Endpoint, HttpModelClient
 from cattlegrid.calls.perform import Calls, Clients
 from cattlegrid.calls.retry import RetryPolicy, attempts_of
 from cattlegrid.calls.schemas import ToolSchemas
@@ -46,7 +46,7 @@ async def asked(fault: str, *, streamed: bool, attempts: int = 3) -> tuple[Model
     deltas: list[ModelDelta] = []
     async with ScriptedModelServer(fault=fault) as server:
         settings = Endpoint(name="scripted", base_url=server.base_url, first_byte_s=0.2, between_chunks_s=0.2)
-        client = OpenAIChatClient(settings, api_key="", clock=CLOCK)
+        client = HttpModelClient(settings, api_key="", clock=CLOCK)
         calls = Calls(
             Clients({"scripted": client}, FunctionTools({}, clock=CLOCK)),
             OnePrice(),

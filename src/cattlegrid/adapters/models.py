@@ -1,4 +1,4 @@
-"""Implements `ModelClient` for OpenAI chat completions over HTTP, which most providers and local servers speak.
+"""Implements `ModelClient` over HTTP, for every wire format that `calls/wire` knows.
 
 One client is one endpoint and one pool of connections; bytes and meaning are the business of `calls/wire`. Nothing of
 the HTTP library leaves this module: what goes wrong before the answer begins is `ModelUnavailable`, what breaks in its
@@ -13,16 +13,11 @@ import aiohttp
 import msgspec
 
 from cattlegrid.calls.ports import OnDelta
-from cattlegrid.calls.wire.openai_chat import (
-    ChatEncoder,
-    LimitField,
-    StreamDecoder,
-    UsageBound,
-    decode,
-    error_from_response,
-    model_error,
-    usage_bound,
-)
+from cattlegrid.calls.wire.errors import error_from_response, model_error
+from cattlegrid.calls.wire.formats import WireName, wire_of
+from cattlegrid.calls.wire.openai_chat_request import LimitField
+from cattlegrid.calls.wire.stream import StreamDecoder
+from cattlegrid.calls.wire.usage import UsageBound, usage_bound
 from cattlegrid.core.deadlines import Deadline
 from cattlegrid.core.errors import ConfigurationError, ModelProtocolError, ModelTimeout, ModelUnavailable
 from cattlegrid.core.messages import ModelRequest, ModelResponse, TextDelta
@@ -40,7 +35,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """A short name for records and metrics, for example `openai`."""
     base_url: str
-    """Up to the version, for example `https://api.openai.com/v1`."""
+    """As the provider's own clients take it, for example `https://api.openai.com/v1`, `https://api.anthropic.com`."""
+    wire: WireName = "openai"
+    """The format; `openai` is chat completions, which most providers and local servers speak."""
     connect_s: float = 5.0
     """The longest wait for a connection, TLS included."""
     first_byte_s: float = 20.0
@@ -50,10 +47,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     response_bytes: int = 8 * 1024 * 1024
     connections: int = 256
     limit_field: LimitField | None = None
-    """How the endpoint names the limit of the output; None: as OpenAI for its hosts, the older name elsewhere."""
+    """How chat completions name the limit of the output; None: as OpenAI for its hosts, the older name elsewhere."""
 
 
-class OpenAIChatClient:
+class HttpModelClient:
     """A `ModelClient`. Opens its pool with the first call, inside the event loop that makes it.
 
     Raises:
@@ -64,8 +61,7 @@ class OpenAIChatClient:
         self._settings = endpoint
         self._api_key = api_key
         self._clock = clock
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
-        self._encoder = ChatEncoder(limit_field=endpoint.limit_field or _limit_field(endpoint))
+        self._wire = wire_of(endpoint.wire, limit_field=endpoint.limit_field or _limit_field(endpoint))
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -77,7 +73,9 @@ class OpenAIChatClient:
         self, request: ModelRequest, *, deadline: Deadline, on_delta: OnDelta | None
     ) -> ModelResponse:
         """See `ModelClient.chat`. A cancelled call closes its connection at once."""
-        body = self._encoder.encode(request, stream=on_delta is not None)
+        streamed = on_delta is not None
+        url = self._wire.url(self._settings.base_url, request.model, stream=streamed)
+        body = self._wire.encode(request, stream=streamed)
         bound = usage_bound(request, len(body))
         alarm = _Alarm(deadline.remaining_s(self._clock))
         begun = False
@@ -85,7 +83,7 @@ class OpenAIChatClient:
             async with alarm.timer:
                 if on_delta is not None:
                     alarm.allow(self._settings.first_byte_s, "no first byte")
-                response = await self._open_session().post(self._url, data=body, allow_redirects=False)
+                response = await self._open_session().post(url, data=body, allow_redirects=False)
                 begun = True
                 try:
                     return await self._answer(response, bound, on_delta, alarm)
@@ -120,13 +118,17 @@ class OpenAIChatClient:
             body = await self._body(response, most_bytes=_ERROR_BYTES, cut=True)
             raise error_from_response(response.status, response.headers, body, now=self._clock.now())
         if on_delta is None:
-            return decode(await self._body(response, most_bytes=self._settings.response_bytes), bound)
+            return self._wire.decode(
+                await self._body(response, most_bytes=self._settings.response_bytes), bound
+            )
         if response.content_type == "application/json":
-            whole = decode(await self._body(response, most_bytes=self._settings.response_bytes), bound)
+            whole = self._wire.decode(
+                await self._body(response, most_bytes=self._settings.response_bytes), bound
+            )
             if whole.message.text:
                 on_delta(TextDelta(whole.message.text))
             return whole
-        return await self._stream(response, StreamDecoder(bound), on_delta, alarm)
+        return await self._stream(response, self._wire.decoder(bound), on_delta, alarm)
 
     async def _stream(
         self,
@@ -171,9 +173,11 @@ class OpenAIChatClient:
         if self._closed:
             raise model_error(ModelUnavailable, "the client is closed")
         if self._session is None:
-            headers = {"Content-Type": "application/json", "User-Agent": "cattlegrid"}
-            if self._api_key:
-                headers["Authorization"] = f"Bearer {self._api_key}"
+            headers = {
+                "Content-Type": "application/json",
+                "User-Agent": "cattlegrid",
+                **self._wire.headers(self._api_key),
+            }
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=self._settings.connections, keepalive_timeout=30.0, ttl_dns_cache=300

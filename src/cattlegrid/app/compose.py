@@ -22,7 +22,7 @@ from cattlegrid.adapters.crash import NoCrash, SignalAt
 from cattlegrid.adapters.jobs import InProcessJobs
 from cattlegrid.adapters.keys import unlock
 from cattlegrid.adapters.liveness import Holders
-from cattlegrid.adapters.models import Endpoint, OpenAIChatClient
+from cattlegrid.adapters.models import Endpoint, HttpModelClient
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
 from cattlegrid.adapters.seal_log import SealLog
@@ -201,7 +201,7 @@ async def _parts(
     ids = Ids(clock)
     guards = GuardChain([Characters(), Size(), DenyLines(), ApproveLines()])
     name = SCRIPTED if settings.scripted else PROVIDER
-    client: ModelClient = OpenAIChatClient(
+    client: ModelClient = HttpModelClient(
         Endpoint(name=name, base_url=base_url), api_key=settings.openai_api_key.value, clock=clock
     )
     stack.push_async_callback(client.close)

@@ -26,6 +26,19 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
+class Image(msgspec.Struct, frozen=True):
+    """A picture that a user or a tool shows to the model, after the text of its message.
+
+    The message holds the reference alone, so that it stays small in the journal and in memory; the bytes travel in
+    `ModelRequest.images`.
+    """
+
+    ref: str
+    """The body that holds the bytes."""
+    media_type: str
+    """`image/png`, `image/jpeg`, `image/gif` or `image/webp`: what all providers read."""
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message. `reasoning` holds JSON texts of opaque provider items; `tool_call_id` names the answered call."""
 
@@ -35,6 +48,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_call_id: str = ""
     refusal: str = ""
     reasoning: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 class ToolSpec(msgspec.Struct, frozen=True):
@@ -61,13 +75,15 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a model, ready for a codec."""
 
     provider: str
-    """The name of the wire format and endpoint, for example `openai`."""
+    """The name of the endpoint, for example `openai`; its client knows the wire format."""
     model: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     tools_allowed: bool = True
     """False asks for an answer in words even though tools are described."""
     params: ModelParams = ModelParams()
+    images: dict[str, bytes] = {}
+    """The bytes of all images of the messages, by reference."""
 
 
 class FinishReason(StrEnum):

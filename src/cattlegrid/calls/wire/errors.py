@@ -43,12 +43,14 @@ _PUBLIC: Final[Mapping[type[ModelError], str]] = {
     ModelProtocolError: "The model's answer could not be read.",
 }
 _DETAIL_CHARS: Final = 500
-_KEY_LIKE: Final = re.compile(r"\b(?:sk|rk|pk|key|api)[-_][\w*.-]{6,}|(?i:bearer)\s+\S+")
+_KEY_LIKE: Final = re.compile(r"\b(?:sk|rk|pk|key|api)[-_][\w*.-]{6,}|\bAIza[\w-]{6,}|(?i:bearer)\s+\S+")
 _TOO_LONG: Final = re.compile(
     r"context[ _-]?(?:length|window|size)|maximum context|prompt (?:is )?too long|too many (?:input )?tokens"
-    r"|input (?:is )?too long|reduce the length",
+    r"|input (?:is )?too long|reduce the length|exceed(?:s|ed)? (?:the )?context limit"
+    r"|token count[^.]{0,40} exceeds the maximum",
     re.IGNORECASE,
 )
+_TOO_LONG_WORDS: Final = frozenset({"context_length_exceeded", "request_too_large"})
 _QUOTA: Final = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
 _MAY_BE_TOO_LONG: Final = frozenset({400, 413, 422})
 _STATUS_OF_WORD: Final[Mapping[str, int]] = {
@@ -63,7 +65,28 @@ _STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "permission_error": 403,
     "model_not_found": 404,
     "timeout": 408,
+    "server_error": 500,
+    "vector_store_timeout": 500,
+    "invalid_prompt": 400,
+    "billing_error": 402,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
 }
+"""Words of OpenAI, then of Anthropic, then of Google; a word that is not here stands for 500."""
+_ABOUT_CONTENT: Final = re.compile(r"(?:image_|.*_image|.*_policy)")
+"""OpenAI's codes for images that cannot be read and for policies; sending the same again changes neither."""
 
 
 class _Said(msgspec.Struct, frozen=True):
@@ -72,6 +95,7 @@ class _Said(msgspec.Struct, frozen=True):
     message: str = ""
     words: tuple[str, ...] = ()
     status: int | None = None
+    wait_s: float | None = None
 
 
 def model_error(kind: type[E], detail: str, *, retry_after_s: float | None = None) -> E:
@@ -85,21 +109,29 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, *,
     Args:
         status: the HTTP status, not 200.
         headers: by lower-case name or in a case-insensitive mapping; `retry-after` (RFC 9110, section 10.2.3) and
-            `retry-after-ms` are read.
+            `retry-after-ms` are read; without them, Google's `RetryInfo` in the body.
         body: the body as far as it was read.
         now: the time that an HTTP date is compared with.
     """
     said = _said(body)
     detail = f"HTTP {status}: {' '.join((*said.words, said.message)).strip() or 'no body'}"
-    return _classified(status, said, detail, retry_after_s=retry_after_s(headers, now=now))
+    wait_s = retry_after_s(headers, now=now)
+    return _classified(status, said, detail, retry_after_s=said.wait_s if wait_s is None else wait_s)
 
 
 def error_from_object(error: object) -> ModelError:
     """The error of an `error` object that came inside an answer with status 200."""
     said = _said_by(error)
-    status = said.status or next((_STATUS_OF_WORD[w] for w in said.words if w in _STATUS_OF_WORD), 500)
+    status = said.status or _status_of(said.words)
     detail = f"error in the answer: {' '.join((*said.words, said.message)).strip()}"
-    return _classified(status, said, detail, retry_after_s=None)
+    return _classified(status, said, detail, retry_after_s=said.wait_s)
+
+
+def _status_of(words: tuple[str, ...]) -> int:
+    known = next((_STATUS_OF_WORD[word] for word in words if word in _STATUS_OF_WORD), None)
+    if known is None and any(_ABOUT_CONTENT.match(word) for word in words):
+        return 400
+    return known or 500
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
@@ -136,7 +168,7 @@ def _classified(status: int, said: _Said, detail: str, *, retry_after_s: float |
 
 
 def _is_too_long(said: _Said) -> bool:
-    return "context_length_exceeded" in said.words or bool(_TOO_LONG.search(said.message))
+    return bool(_TOO_LONG_WORDS.intersection(said.words)) or bool(_TOO_LONG.search(said.message))
 
 
 def _said(body: bytes) -> _Said:
@@ -144,26 +176,45 @@ def _said(body: bytes) -> _Said:
         parsed: object = msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return _Said(message=body[: _DETAIL_CHARS * 4].decode("utf-8", "replace"))
-    if isinstance(parsed, dict):
-        fields = cast("dict[str, object]", parsed)
-        return _said_by(fields.get("error") or fields)
-    return _said_by(parsed)
+    if isinstance(parsed, list) and parsed:
+        # Google wraps the errors of its streams.
+        return _said_in(cast("list[object]", parsed)[0])
+    return _said_in(cast("object", parsed))
+
+
+def _said_in(document: object) -> _Said:
+    if not isinstance(document, dict):
+        return _said_by(document)
+    found = cast("dict[str, object]", document)
+    return _said_by(found.get("error") or found)
 
 
 def _said_by(error: object) -> _Said:
     if not isinstance(error, dict):
         return _Said(message=error if isinstance(error, str) else repr(error)[:_DETAIL_CHARS])
-    fields = cast("dict[str, object]", error)
-    message = fields.get("message", fields.get("detail", ""))
-    code = fields.get("code")
+    found = cast("dict[str, object]", error)
+    message = found.get("message", found.get("detail", ""))
+    code = found.get("code")
     if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
         code = int(code)
     is_status = isinstance(code, int) and not isinstance(code, bool) and 300 <= code <= 599
+    words = (code, found.get("type"), found.get("status"))
     return _Said(
         message=message if isinstance(message, str) else repr(message)[:_DETAIL_CHARS],
-        words=tuple(word for word in (code, fields.get("type")) if isinstance(word, str) and word),
+        words=tuple(word for word in words if isinstance(word, str) and word),
         status=code if is_status and isinstance(code, int) else None,
+        wait_s=_asked_wait_s(found.get("details")),
     )
+
+
+def _asked_wait_s(details: object) -> float | None:
+    """The `retryDelay` of Google's `RetryInfo`, for example `7s`."""
+    if isinstance(details, list):
+        for detail in cast("list[object]", details):
+            delay = cast("dict[str, object]", detail).get("retryDelay") if isinstance(detail, dict) else None
+            if isinstance(delay, str) and delay.endswith("s"):
+                return _number(delay[:-1])
+    return None
 
 
 def _redacted(text: str) -> str:

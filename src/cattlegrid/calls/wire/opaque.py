@@ -37,12 +37,10 @@ class OpaqueFields:
         self._texts: dict[str, list[str]] = {}
         self._lists: dict[str, list[object]] = {}
         self._others: dict[str, object] = {}
-        self.text_bytes = 0
 
     def add(self, field: str, value: object) -> None:
         if isinstance(value, str):
             self._texts.setdefault(field, []).append(value)
-            self.text_bytes += len(value.encode("utf-8", "replace"))
         elif isinstance(value, list):
             items = self._lists.setdefault(field, [])
             for item in cast("list[object]", value):

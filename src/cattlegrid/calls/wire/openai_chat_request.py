@@ -11,7 +11,9 @@ from typing import Final, Literal
 import msgspec
 
 from cattlegrid.calls.wire.errors import model_error
+from cattlegrid.calls.wire.images import data_url
 from cattlegrid.calls.wire.opaque import fields_to_send
+from cattlegrid.calls.wire.parsing import object_text
 from cattlegrid.core.errors import ModelRejected
 from cattlegrid.core.messages import Message, ModelParams, ModelRequest, Role, ToolCall, ToolSpec
 
@@ -20,6 +22,7 @@ LimitField = Literal["max_completion_tokens", "max_tokens"]
 the first, and OpenAI refuses both at once."""
 
 _STREAM: Final = b',"stream":true,"stream_options":{"include_usage":true}}'
+_NO_IMAGES: Final[Mapping[str, bytes]] = {}
 _NO_TOOLS: Final = b',"tool_choice":"none"'
 
 
@@ -49,7 +52,13 @@ class ChatEncoder:
             b'{"model":',
             msgspec.json.encode(request.model),
             b',"messages":[',
-            b",".join([self._message(message) for message in request.messages]),
+            b",".join(
+                [
+                    # A message with images is encoded anew each time: kept, a few would fill the memory.
+                    encode_message(message, request.images) if message.images else self._message(message)
+                    for message in request.messages
+                ]
+            ),
             b"]",
         ]
         if request.tools:
@@ -63,9 +72,17 @@ class ChatEncoder:
         return b"".join(parts)
 
 
-def encode_message(message: Message) -> bytes:
-    """One message of `messages`."""
+def encode_message(message: Message, images: Mapping[str, bytes] = _NO_IMAGES) -> bytes:
+    """One message of `messages`. Raises ModelRejected for an image whose bytes are not there."""
     fields: dict[str, object] = {"role": message.role.value, "content": message.text}
+    if message.images:
+        fields["content"] = [
+            *([{"type": "text", "text": message.text}] if message.text else ()),
+            *(
+                {"type": "image_url", "image_url": {"url": data_url(image, images)}}
+                for image in message.images
+            ),
+        ]
     if message.role is Role.ASSISTANT:
         if message.tool_calls:
             fields["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
@@ -80,19 +97,8 @@ def encode_message(message: Message) -> bytes:
 
 
 def _tool_call(call: ToolCall) -> Mapping[str, object]:
-    function = {"name": call.name, "arguments": _arguments(call.arguments)}
+    function = {"name": call.name, "arguments": object_text(call.arguments)}
     return {"id": call.id, "type": "function", "function": function}
-
-
-def _arguments(written: str) -> str:
-    """What the model wrote, if it is an object; several servers refuse a whole conversation for less."""
-    if not written.strip():
-        return "{}"
-    try:
-        parsed: object = msgspec.json.decode(written)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        parsed = None
-    return written if isinstance(parsed, dict) else msgspec.json.encode({"not_an_object": written}).decode()
 
 
 def _encode_tools(tools: tuple[ToolSpec, ...]) -> bytes:

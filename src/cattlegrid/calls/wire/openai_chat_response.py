@@ -1,8 +1,7 @@
 """Turns the body or the event stream of an OpenAI chat completion into a `ModelResponse`.
 
 Source: https://platform.openai.com/docs/api-reference/chat/object and `.../chat/streaming`. Total: whatever the bytes
-are, the result is a response or a `ModelError`. A stream counts as complete when the model has said why it stopped or
-the server has sent `[DONE]`; everything else is a cut stream. Only the first choice is read, since one is asked for.
+are, the result is a response or a `ModelError`. Only the first choice is read, since one is asked for.
 """
 
 from collections.abc import Mapping
@@ -11,17 +10,17 @@ from typing import Any, Final, cast
 import msgspec
 
 from cattlegrid.calls.wire.errors import error_from_object, model_error
+from cattlegrid.calls.wire.finish import known, output_bytes, settled
 from cattlegrid.calls.wire.opaque import KNOWN_FIELDS, OpaqueFields
-from cattlegrid.calls.wire.sse import SseFramer
+from cattlegrid.calls.wire.parsing import parsed
+from cattlegrid.calls.wire.stream import StreamDecoder as EventStreamDecoder
+from cattlegrid.calls.wire.stream import whole
 from cattlegrid.calls.wire.tool_calls import ToolCallAssembler
 from cattlegrid.calls.wire.usage import UsageBound, reported_usage
 from cattlegrid.core.errors import ModelProtocolError, ModelUnavailable
-from cattlegrid.core.messages import FinishReason, Message, ModelDelta, ModelResponse, Role, TextDelta, Usage
+from cattlegrid.core.messages import FinishReason, Message, ModelResponse, Role, Usage
 
-_DONE: Final = b"[DONE]"
 _NO_BOUND: Final = UsageBound()
-_ANSWER_OVERHEAD: Final = 16
-"""Tokens that end an answer or open a tool call and leave no bytes behind, generously."""
 _BROKEN_OFF: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
 _REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": FinishReason.STOP,
@@ -78,12 +77,16 @@ class _Answer:
         self._model = ""
 
     @property
-    def has_finish_reason(self) -> bool:
+    def complete(self) -> bool:
         return bool(self._reason)
+
+    @property
+    def over(self) -> bool:
+        return False
 
     def add(self, data: bytes) -> str:
         """Take in one chunk or body; the answer text that it adds. Raises ModelError."""
-        chunk = _parsed(data)
+        chunk = parsed(_decode_chunk, data)
         if chunk.error is not None:
             raise error_from_object(chunk.error)
         if not self._id and chunk.id:
@@ -113,7 +116,7 @@ class _Answer:
         return ModelResponse(
             message=message,
             finish_reason=_finish_reason(self._reason, message),
-            usage=self._usage or self._bound.usage(self._output_bytes(text, refusal)),
+            usage=self._usage or self._bound.usage(output_bytes(message)),
             model=self._model,
             response_id=self._id,
         )
@@ -133,63 +136,12 @@ class _Answer:
             elif field not in KNOWN_FIELDS:
                 self._opaque.add(field, value)
 
-    def _output_bytes(self, text: str, refusal: str) -> int:
-        shown = len(text.encode()) + len(refusal.encode())
-        return shown + self._calls.text_bytes + self._opaque.text_bytes + _ANSWER_OVERHEAD
 
-
-class StreamDecoder:
-    """Decodes one streamed answer. Feed it the pieces as they come; after `done`, nothing more is read."""
+class StreamDecoder(EventStreamDecoder):
+    """Decodes one streamed chat completion; see `wire.stream`."""
 
     def __init__(self, bound: UsageBound = _NO_BOUND) -> None:
-        self._answer = _Answer(bound)
-        self._framer = SseFramer()
-        self._done = False
-
-    @property
-    def done(self) -> bool:
-        """Whether the server has said that the stream is over."""
-        return self._done
-
-    def feed(self, piece: bytes) -> list[ModelDelta]:
-        """What this piece adds, one delta at most.
-
-        Raises:
-            ModelProtocolError: the piece holds an event that is no chunk.
-            ModelError: the provider reports a failure inside the stream.
-        """
-        if self._done:
-            return []
-        return self._read(self._framer.feed(piece))
-
-    def finish(self) -> ModelResponse:
-        """The whole answer, once the stream has ended.
-
-        Its text is that of all deltas, and that of a last event which the server did not end with an empty line.
-
-        Raises:
-            ModelProtocolError: the stream was cut, or what it says makes no sense as a whole.
-        """
-        if not self._done:
-            try:
-                self._read(self._framer.rest())
-            except ModelProtocolError:
-                if not self._answer.has_finish_reason:
-                    raise
-        if not self._done and not self._answer.has_finish_reason:
-            raise model_error(ModelProtocolError, "the stream ended before the answer did")
-        return self._answer.finish()
-
-    def _read(self, events: list[bytes]) -> list[ModelDelta]:
-        texts: list[str] = []
-        for data in events:
-            if data == _DONE or data.strip() == _DONE:
-                self._done = True
-                break
-            text = self._answer.add(data)
-            if text:
-                texts.append(text)
-        return [TextDelta("".join(texts))] if texts else []
+        super().__init__(_Answer(bound))
 
 
 def decode(body: bytes, bound: UsageBound = _NO_BOUND) -> ModelResponse:
@@ -203,18 +155,7 @@ def decode(body: bytes, bound: UsageBound = _NO_BOUND) -> ModelResponse:
         ModelProtocolError: it is no chat completion.
         ModelError: it is an `error` object.
     """
-    answer = _Answer(bound)
-    answer.add(body)
-    if not answer.has_finish_reason:
-        raise model_error(ModelProtocolError, "the body holds no finished choice")
-    return answer.finish()
-
-
-def _parsed(data: bytes) -> _Chunk:
-    try:
-        return _decode_chunk(data)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise model_error(ModelProtocolError, f"malformed data ({error}): {_glimpse(data)}") from error
+    return whole(_Answer(bound), body)
 
 
 def _finish_reason(word: str, message: Message) -> FinishReason:
@@ -222,16 +163,7 @@ def _finish_reason(word: str, message: Message) -> FinishReason:
     word = word.lower()
     if word in _BROKEN_OFF:
         raise model_error(ModelUnavailable, f"the model broke off: {word}")
-    reason = _REASONS.get(word) if word else FinishReason.STOP
-    if reason is None:
-        raise model_error(ModelProtocolError, f"unknown finish reason: {word[:60]}")
-    if reason is FinishReason.STOP and message.tool_calls:
-        return FinishReason.TOOL_CALLS
-    if reason is FinishReason.STOP and message.refusal:
-        return FinishReason.REFUSAL
-    if reason is FinishReason.TOOL_CALLS and not message.tool_calls:
-        raise model_error(ModelProtocolError, "the answer promises tool calls and holds none")
-    return reason
+    return settled(known(_REASONS, word) if word else FinishReason.STOP, message)
 
 
 def _text_of_parts(parts: object) -> str:
@@ -244,7 +176,3 @@ def _text_of_parts(parts: object) -> str:
         if isinstance(text, str):
             texts.append(text)
     return "".join(texts)
-
-
-def _glimpse(data: bytes) -> str:
-    return data[:120].decode("utf-8", "replace")

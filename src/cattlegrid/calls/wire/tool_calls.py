@@ -6,13 +6,16 @@ ids; a fresh id on every piece of one call (such pieces have no name); the name 
 an object instead of its JSON text; no id. No call is merged into another and none is dropped.
 """
 
-from typing import cast
+import re
+from typing import Final, cast
 
 import msgspec
 
 from cattlegrid.calls.wire.errors import model_error
 from cattlegrid.core.errors import ModelProtocolError
 from cattlegrid.core.messages import ToolCall
+
+_MADE: Final = re.compile(r"call_\d{1,6}_*")
 
 
 class _Open:
@@ -32,7 +35,6 @@ class ToolCallAssembler:
     def __init__(self) -> None:
         self._calls: list[_Open] = []
         self._by_index: dict[int, _Open] = {}
-        self.text_bytes = 0
 
     def add(self, pieces: object) -> None:
         """One `tool_calls` value. Raises ModelProtocolError when it is no list of calls."""
@@ -52,7 +54,7 @@ class ToolCallAssembler:
         for position, call in enumerate(self._calls):
             if not call.name:
                 raise _malformed("a tool call has no name")
-            call_id = call.id if call.id and call.id not in used else _free_id(position, taken)
+            call_id = call.id if call.id and call.id not in used else free_id(position, taken)
             taken.add(call_id)
             used.add(call_id)
             calls.append(ToolCall(id=call_id, name=call.name, arguments="".join(call.arguments)))
@@ -76,7 +78,6 @@ class ToolCallAssembler:
             call.name += name
         if arguments:
             call.arguments.append(arguments)
-        self.text_bytes += len(name.encode("utf-8", "replace")) + len(arguments.encode("utf-8", "replace"))
 
     def _call_for(self, index: int | None, call_id: str, name: str, arguments: str) -> _Open:
         if index is not None:
@@ -109,11 +110,17 @@ def _is_complete(arguments: str) -> bool:
     return True
 
 
-def _free_id(position: int, taken: set[str]) -> str:
+def free_id(position: int, taken: set[str]) -> str:
+    """An id for the call at a position whose provider gave it none; unlike all that are taken."""
     candidate = f"call_{position + 1}"
     while candidate in taken:
         candidate += "_"
     return candidate
+
+
+def is_made(call_id: str) -> bool:
+    """Whether an id is one of `free_id`, which the provider has never seen."""
+    return _MADE.fullmatch(call_id) is not None
 
 
 def _text(value: object, what: str) -> str:

@@ -6,13 +6,15 @@ A token of a byte-level vocabulary covers at least one byte, so bytes bound toke
 message is longer than the tokens that a chat template adds.
 """
 
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
+from cattlegrid.calls.wire.parsing import count, fields
 from cattlegrid.core.messages import ModelRequest, Usage
 
-_MOST_TOKENS: Final = 2**53
+IMAGE_TOKENS: Final = 50_000
+"""More than any published model charges for one image; the dearest is gpt-4o-mini with 48,169 for eight tiles."""
 _NO_REASONING: Final = frozenset({None, "none"})
 
 
@@ -34,9 +36,10 @@ class UsageBound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def usage_bound(request: ModelRequest, body_bytes: int) -> UsageBound:
-    """The bound of a request that is `body_bytes` long on the wire."""
+    """The bound of a request that is `body_bytes` long on the wire. Images count by themselves, not by their bytes."""
+    shown = [request.images.get(image.ref, b"") for message in request.messages for image in message.images]
     return UsageBound(
-        input_tokens=body_bytes,
+        input_tokens=body_bytes - sum(4 * -(-len(data) // 3) - IMAGE_TOKENS for data in shown),
         max_output_tokens=request.params.max_output_tokens,
         hidden_output=request.params.reasoning_effort not in _NO_REASONING,
     )
@@ -48,35 +51,77 @@ def reported_usage(reported: object) -> Usage | None:
     Some providers leave reasoning out of `completion_tokens` and in `total_tokens`; what is missing is added, since
     it is charged.
     """
-    fields = _fields(reported)
-    prompt = _count(fields.get("prompt_tokens"))
-    completion = _count(fields.get("completion_tokens"))
+    found = fields(reported)
+    prompt = count(found.get("prompt_tokens"))
+    completion = count(found.get("completion_tokens"))
     if prompt is None or completion is None:
         return None
-    total = _count(fields.get("total_tokens")) or 0
-    of_prompt = _fields(fields.get("prompt_tokens_details"))
-    of_completion = _fields(fields.get("completion_tokens_details"))
-    cached = _count(of_prompt.get("cached_tokens"))
+    total = count(found.get("total_tokens")) or 0
+    of_prompt = fields(found.get("prompt_tokens_details"))
+    of_completion = fields(found.get("completion_tokens_details"))
+    cached = count(of_prompt.get("cached_tokens"))
     if cached is None:
-        cached = _count(fields.get("prompt_cache_hit_tokens")) or 0
+        cached = count(found.get("prompt_cache_hit_tokens")) or 0
     cache_read = min(cached, prompt)
-    written = _count(of_prompt.get("cache_write_tokens")) or 0
+    written = count(of_prompt.get("cache_write_tokens")) or 0
     return Usage(
         input_tokens=prompt,
         output_tokens=max(completion, total - prompt),
         cache_read_tokens=cache_read,
         cache_write_tokens=min(written, prompt - cache_read),
-        reasoning_tokens=_count(of_completion.get("reasoning_tokens")) or 0,
+        reasoning_tokens=count(of_completion.get("reasoning_tokens")) or 0,
     )
 
 
-def _fields(value: object) -> dict[str, object]:
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST_TOKENS:
+def responses_usage(reported: object) -> Usage | None:
+    """The usage object of an OpenAI response; cached and written tokens are part of the input, reasoning of the output."""
+    found = fields(reported)
+    prompt, output = count(found.get("input_tokens")), count(found.get("output_tokens"))
+    if prompt is None or output is None:
         return None
-    return value
+    of_prompt, of_output = (
+        fields(found.get("input_tokens_details")),
+        fields(found.get("output_tokens_details")),
+    )
+    cache_read = min(count(of_prompt.get("cached_tokens")) or 0, prompt)
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=output,
+        cache_read_tokens=cache_read,
+        cache_write_tokens=min(count(of_prompt.get("cache_write_tokens")) or 0, prompt - cache_read),
+        reasoning_tokens=count(of_output.get("reasoning_tokens")) or 0,
+    )
+
+
+def anthropic_usage(reported: object) -> Usage | None:
+    """The usage object of an Anthropic message, whose `input_tokens` count neither cached nor written tokens."""
+    found = fields(reported)
+    fresh, output = count(found.get("input_tokens")), count(found.get("output_tokens"))
+    if fresh is None or output is None:
+        return None
+    cache_read = count(found.get("cache_read_input_tokens")) or 0
+    written = count(found.get("cache_creation_input_tokens")) or 0
+    return Usage(
+        input_tokens=fresh + cache_read + written,
+        output_tokens=output,
+        cache_read_tokens=cache_read,
+        cache_write_tokens=written,
+        reasoning_tokens=count(fields(found.get("output_tokens_details")).get("thinking_tokens")) or 0,
+    )
+
+
+def gemini_usage(reported: object) -> Usage | None:
+    """The usage metadata of Gemini, which counts thoughts beside the candidates and cached tokens in the prompt."""
+    found = fields(reported)
+    prompt = count(found.get("promptTokenCount"))
+    if prompt is None:
+        return None
+    thoughts = count(found.get("thoughtsTokenCount")) or 0
+    output = (count(found.get("candidatesTokenCount")) or 0) + thoughts
+    prompt += count(found.get("toolUsePromptTokenCount")) or 0
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=max(output, (count(found.get("totalTokenCount")) or 0) - prompt),
+        cache_read_tokens=min(count(found.get("cachedContentTokenCount")) or 0, prompt),
+        reasoning_tokens=thoughts,
+    )

@@ -45,6 +45,15 @@ def error(status: int, body: bytes = b"", headers: Mapping[str, str] | None = No
         (500, b"", ModelUnavailable),
         (503, b"\xff\xfe", ModelUnavailable),
         (529, b"[1]", ModelUnavailable),
+        (529, b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}', ModelUnavailable),
+        (
+            400,
+            b'{"type":"error","error":{"message":"prompt is too long: 9 tokens > 8 maximum"}}',
+            ContextTooLong,
+        ),
+        (413, b'{"type":"error","error":{"type":"request_too_large","message":"no"}}', ContextTooLong),
+        (429, b'[{"error":{"code":429,"message":"no","status":"RESOURCE_EXHAUSTED"}}]', ModelRateLimited),
+        (400, b'{"error":{"code":400,"message":"no","status":"INVALID_ARGUMENT"}}', ModelRejected),
         (204, b"", ModelProtocolError),
         (600, b"", ModelProtocolError),
     ],
@@ -89,6 +98,22 @@ def test_the_wait_is_read_from_seconds_milliseconds_or_a_date(
     assert error(429, headers=headers).retry_after_s == expected
     assert error(503, headers=headers).retry_after_s == expected
     assert error(400, headers=headers).retry_after_s is None
+
+
+@pytest.mark.requirement("model:retries")
+@pytest.mark.parametrize(
+    ("delay", "expected"), [('"7s"', 7.0), ('"0.5s"', 0.5), ('"soon"', None), ("7", None), ('"s"', None)]
+)
+def test_the_wait_is_read_from_the_details_of_a_google_error(delay: str, expected: float | None) -> None:
+    info = b'{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":%b}' % delay.encode()
+    body = b'{"error":{"code":429,"message":"no","details":[5,{},%b]}}' % info
+    assert error(429, body).retry_after_s == expected
+    assert error(429, body, {"retry-after": "3"}).retry_after_s == 3.0
+
+
+def test_keys_of_every_provider_are_left_out_of_the_detail() -> None:
+    for key in ("sk-ant-api03-abcdef", "sk-proj-abc***xyz", "AIzaSyD-abcdefghijk_1", "Bearer abc.def"):
+        assert key not in error(401, f'{{"error":{{"message":"bad key {key}"}}}}'.encode()).detail
 
 
 @given(st.integers(100, 700), st.binary(max_size=200), st.text(max_size=20))
