@@ -28,7 +28,7 @@ _LAST_ANSWERS_S: Final = 5
 _KEEP_ALIVE_S: Final = 75
 """Longer than proxies keep a connection that nothing comes over, so that they never use one that is just closing."""
 _BACKLOG: Final = 1_024
-_COLLECT_AFTER: Final = (20_000, 20, 20)
+_COLLECT_AFTER: Final = (200_000, 20, 100)
 """Objects, and rounds of the younger generations (https://docs.python.org/3/library/gc.html#gc.set_threshold)."""
 
 

@@ -3,8 +3,8 @@
 import re
 from typing import Annotated, Final
 
+import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
-from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from cattlegrid.runtime.requests import Accepted, OnBusy, RunRequest
@@ -23,40 +23,47 @@ _PLACE: Final = r"^([0-9]{1,10}(\.[0-9]{1,8})?)?$"
 LastEventId = Annotated[str, Header(pattern=_PLACE, description="The id of the last event you have seen.")]
 
 
-class RunHeaders(BaseModel):
-    """How a request wants to be answered."""
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """How a request wants to be answered, by its headers."""
 
-    idempotency_key: str = Field(
-        default="",
-        max_length=255,
-        pattern=_KEY,
-        description="The same key with the same body gets the same run, and never a second one; with another body, 409. "
-        "1 to 255 visible ASCII characters; unique for you and this address.",
-    )
-    prefer: str = Field(
-        default="",
-        max_length=200,
-        description="`respond-async` answers 202 as soon as the request is durable.",
-    )
-    last_event_id: str = Field(
-        default="", pattern=_PLACE, description="With a stream: the id of the last event you have seen."
-    )
-
-
-class Wish(BaseModel):
-    """The headers that say how to answer, and whether a stream is wanted."""
-
-    headers: RunHeaders
+    idempotency_key: str
+    at_once: bool
+    """Answered as soon as the request is durable."""
     streamed: bool
-
-    @property
-    def after(self) -> Place:
-        return parse_place(self.headers.last_event_id) if self.headers.last_event_id else START
+    after: Place
+    """With a stream: the last event that the client has seen."""
 
 
-async def wish_of(request: Request, headers: Annotated[RunHeaders, Header()]) -> Wish:
+async def wish_of(
+    request: Request,
+    idempotency_key: Annotated[
+        str,
+        Header(
+            max_length=255,
+            pattern=_KEY,
+            description="The same key with the same body gets the same run, and never a second one; with another body, "
+            "409. 1 to 255 visible ASCII characters; unique for you and this address.",
+        ),
+    ] = "",
+    prefer: Annotated[
+        str,
+        Header(
+            max_length=200,
+            description="`respond-async` answers 202 as soon as the request is durable.",
+        ),
+    ] = "",
+    last_event_id: Annotated[
+        str,
+        Header(pattern=_PLACE, description="With a stream: the id of the last event you have seen."),
+    ] = "",
+) -> Wish:
     """How this request wants to be answered."""
-    return Wish(headers=headers, streamed=wants_events(request.headers.get("accept", "")))
+    return Wish(
+        idempotency_key=idempotency_key,
+        at_once=_ASYNC.search(prefer) is not None,
+        streamed=wants_events(request.headers.get("accept", "")),
+        after=parse_place(last_event_id) if last_event_id else START,
+    )
 
 
 Wished = Annotated[Wish, Depends(wish_of)]
@@ -82,9 +89,8 @@ _ANSWERS: Final = {
 )
 async def start_run(body: inputs.NewRun, call: Caller, wish: Wished) -> Response:
     """Open a session and its first run in one durable write, and wait for the answer."""
-    place = wish.after
     accepted = await call.services.engine.start(body.agent, call.principal, _request(body, wish))
-    return await _respond(call, accepted, wish, place)
+    return await _respond(call, accepted, wish)
 
 
 @router.post(
@@ -96,9 +102,8 @@ async def start_run(body: inputs.NewRun, call: Caller, wish: Wished) -> Response
 )
 async def continue_session(session_id: Id, body: inputs.NextRun, call: Caller, wish: Wished) -> Response:
     """Runs of one session come one after the other. The same text again joins the open run."""
-    place = wish.after
     accepted = await call.services.engine.submit(session_id, call.principal, _request(body, wish))
-    return await _respond(call, accepted, wish, place)
+    return await _respond(call, accepted, wish)
 
 
 @router.get(
@@ -217,12 +222,12 @@ def _request(body: inputs.NewRun | inputs.NextRun, wish: Wish) -> RunRequest:
     return RunRequest(
         text=body.input,
         features=tuple(body.features),
-        idempotency_key=wish.headers.idempotency_key,
+        idempotency_key=wish.idempotency_key,
         on_busy=OnBusy(body.on_busy),
     )
 
 
-async def _respond(call: Call, accepted: Accepted, wish: Wish, place: Place) -> Response:
+async def _respond(call: Call, accepted: Accepted, wish: Wish) -> Response:
     if wish.streamed:
-        return sse.stream(call, accepted.run_id, place)
-    return await answer_run(call, accepted, at_once=_ASYNC.search(wish.headers.prefer) is not None)
+        return sse.stream(call, accepted.run_id, wish.after)
+    return await answer_run(call, accepted, at_once=wish.at_once)

@@ -288,10 +288,10 @@ class MemoryJournal:
         expected = (batch.epoch, batch.expected_seq, batch.expected_hash)
         if head is None or (head.epoch, head.seq, head.hash) != expected:
             raise AppendConflict("This writer is no longer the writer.", detail=f"head {batch.stream}")
-        made = set(self._entries)
+        made: set[tuple[str, str]] = set()
         for change in batch.changes:
             place = (change.entry.kind, change.entry.id)
-            if change.create and place in made:
+            if change.create and (place in made or place in self._entries):
                 raise AppendConflict("This exists already.", detail=f"entry {change.entry.kind}")
             made.add(place)
         for place, id in enumerate(batch.consumed):
