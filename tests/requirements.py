@@ -84,7 +84,7 @@ _JOURNAL: Final = _area(
         "poisoned": "After a failed append the writer takes nothing more.",
         "seals": "Heads of streams are sealed regularly by a keyed signature.",
         "feed": "The feed gives all events of all streams in commit order and skips none.",
-        "contract": "The in-memory store and the SQLite store pass the same suite.",
+        "contract": "The stores in memory, in SQLite and in PostgreSQL pass the same suite.",
         "verify": "`verify` finds a rewritten chain and a cut tail, and passes an honest store.",
         "erase": "Erasing a user removes their key and words everywhere, ends their runs, and the chain still verifies.",
         "erase-again": "Erasures are kept in a ledger that is applied again after a restore.",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cattlegrid.adapters.postgres.journal import PostgresJournal
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.testing.clock import ManualClock
@@ -83,6 +84,52 @@ class TestTheJournalInSqlite(JournalContract):
     @pytest.fixture
     async def journal(self, tmp_path: Path) -> AsyncGenerator[JournalUnderTest]:
         subject = InSqlite(tmp_path / "journal.db")
+        await subject.reopen()
+        yield subject
+        await subject.close()
+
+
+class InPostgres:
+    """The journal in a database of its own. Leases end by the test's clock."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.clock = ManualClock()
+        self.store: JournalStore
+        self._url = url
+        self._ledger = folder / "erasures.jsonl"
+        self._opened: list[PostgresJournal] = []
+
+    async def open(self) -> PostgresJournal:
+        store = await PostgresJournal.open(self._url, ledger=self._ledger, clock=self.clock)
+        self._opened.append(store)
+        return store
+
+    async def reopen(self) -> JournalStore:
+        await self.close()
+        self.store = await self.open()
+        return self.store
+
+    async def another(self) -> JournalStore:
+        return await self.open()
+
+    async def close(self) -> None:
+        for store in self._opened:
+            await store.close()
+        self._opened.clear()
+
+
+@pytest.mark.requirement(
+    "journal:contract",
+    "journal:streams",
+    "journal:lease",
+    "journal:compare-and-set",
+    "journal:inbox",
+    "journal:feed",
+)
+class TestTheJournalInPostgres(JournalContract):
+    @pytest.fixture
+    async def journal(self, database: str, tmp_path: Path) -> AsyncGenerator[JournalUnderTest]:
+        subject = InPostgres(database, tmp_path)
         await subject.reopen()
         yield subject
         await subject.close()

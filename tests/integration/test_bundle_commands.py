@@ -31,7 +31,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    for name in [name for name in os.environ if name.startswith(("CATTLEGRID_", "OPENAI_"))]:
+    for name in [name for name in os.environ if name.startswith(("CATTLEGRID_", "DATABASE_URL", "OPENAI_"))]:
         monkeypatch.delenv(name)
     found = Shell(capsys)
     monkeypatch.chdir(tmp_path)

@@ -32,7 +32,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def environ(**more: str) -> dict[str, str]:
     own = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CATTLEGRID_", "OPENAI_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CATTLEGRID_", "DATABASE_URL", "OPENAI_"))
     }
     return {**own, **more}
 

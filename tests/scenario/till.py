@@ -180,6 +180,6 @@ def clean_environ(**more: str) -> dict[str, str]:
 
     Python may keep what it has compiled: the scenarios start dozens of processes.
     """
-    left_out = ("CATTLEGRID_", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
+    left_out = ("CATTLEGRID_", "DATABASE_URL", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**kept, **more}

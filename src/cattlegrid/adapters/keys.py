@@ -38,15 +38,20 @@ async def unlock(store: JournalStore, *, path: Path, encoded: str = "", may_crea
     empty = recorded is None and not await store.feed(0, limit=1)
     kek = _given(encoded) or _in_file(path)
     if kek is None:
-        if not (empty and may_create):
+        if empty and not may_create:
+            raise KeyMissing(
+                "This store is new and has no key yet. Make one, keep it as safe as the data, and give it to every "
+                "process: CATTLEGRID_MASTER_KEY=$(openssl rand -base64 32).",
+                detail=f"no file {path}",
+            )
+        if not empty:
             raise KeyMissing(
                 "The key of this store is missing. Put its key file back, or give the key by the environment.",
                 detail=f"no file {path}" + (f"; the store's key has the id {recorded}" if recorded else ""),
             )
         kek = _create(path)
     if recorded is None and empty:
-        await store.put_setting(KEK_ID_SETTING, kek.id)
-        recorded = await store.setting(KEK_ID_SETTING)
+        recorded = await store.first_setting(KEK_ID_SETTING, kek.id)
     if recorded != kek.id:
         raise KeyMissing(
             "This is not the key that the store was made with. Put the right key file back, or start with another store.",

@@ -26,7 +26,7 @@ from cattlegrid.adapters.models import Endpoint, HttpModelClient
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
 from cattlegrid.adapters.seal_log import SealLog
-from cattlegrid.adapters.sqlite.journal import SqliteJournal
+from cattlegrid.adapters.stores import open_journal
 from cattlegrid.app.settings import Settings, load_settings
 from cattlegrid.calls.perform import Calls, Clients
 from cattlegrid.calls.ports import ModelClient
@@ -91,7 +91,8 @@ async def open_store(settings: Settings) -> AsyncGenerator[OpenStore]:
     """The project's journal.
 
     Raises:
-        StoreUnavailable: the file cannot be made or opened.
+        StoreUnavailable: it cannot be made or opened.
+        ConfigurationError: it is not one of this version, or may not be used.
         KeyMissing: its key is not here.
     """
     clock = SystemClock()
@@ -99,13 +100,18 @@ async def open_store(settings: Settings) -> AsyncGenerator[OpenStore]:
     holders = Holders(settings.state_folder / "holders", settings.holder)
     holders.enter()
     try:
-        store = await SqliteJournal.open(settings.database, clock=clock)
+        store = await open_journal(
+            url=settings.database_url.value,
+            folder=settings.state_folder,
+            clock=clock,
+            durable=settings.environment == "production",
+        )
         try:
             kek = await unlock(
                 store,
                 path=settings.state_folder / "key",
                 encoded=settings.master_key.value,
-                may_create=True,
+                may_create=not settings.database_url or settings.environment == "development",
             )
             yield OpenStore(
                 store=store,

@@ -35,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     environment: str = "development"
     state_folder: Path
     """`CATTLEGRID_STATE`: the store, its key and what else is made at run time."""
+    database_url: Secret = Secret()
+    """`DATABASE_URL`: the PostgreSQL database of the store; a SQLite file in the state folder when empty."""
     master_key: Secret = Secret()
     """`CATTLEGRID_MASTER_KEY`: the key-encryption key, base64; else a file in the state folder."""
     openai_api_key: Secret = Secret()
@@ -80,6 +82,7 @@ def load_settings(
         holder=f"{socket.gethostname()}-{os.getpid()}-{serial or os.urandom(4).hex()}",
         environment=chosen,
         state_folder=Path(environ.get("CATTLEGRID_STATE") or root / STATE_FOLDER).resolve(),
+        database_url=Secret(environ.get("DATABASE_URL", "")),
         master_key=Secret(environ.get("CATTLEGRID_MASTER_KEY", "")),
         openai_api_key=Secret(environ.get("OPENAI_API_KEY", "")),
         openai_base_url=environ.get("OPENAI_BASE_URL", ""),

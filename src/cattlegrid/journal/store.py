@@ -1,6 +1,6 @@
 """The port of the journal: what a store of streams, bodies, leases, inboxes and keys must do.
 
-Implementations: `adapters.sqlite`, `testing.memory`. Both pass `testing.contracts.journal`. Pure logic (encoding,
+Implementations: `adapters.sqlite`, `adapters.postgres`, `testing.memory`. All pass `testing.contracts.journal`. Pure logic (encoding,
 chains, keys, deltas) stands beside this file and is the same for all stores: a store moves opaque rows.
 
 Every method may raise `StoreUnavailable`. `append` never blocks: it queues the batch for the next shared transaction
@@ -12,11 +12,13 @@ only while the owner has a key, so that nothing of an erased user comes back.
 """
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+
+from cattlegrid.journal.notices import Notice
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +192,14 @@ class JournalStore(Protocol):
 
     async def head(self, stream: str) -> Head | None: ...
 
+    def listen(self, hear: Callable[[Notice], None]) -> Callable[[], None]:
+        """Have something called when streams have new events or new inbox items, until the result is called.
+
+        Hints that may be late, doubled or lost. A store that several processes share passes on what the others write
+        if it can; what this one writes is always told.
+        """
+        ...
+
     # reading
 
     async def rows(self, stream: str, *, after_seq: int = 0, limit: int | None = None) -> Sequence[Row]: ...
@@ -256,6 +266,10 @@ class JournalStore(Protocol):
     async def setting(self, name: str) -> str | None: ...
 
     async def put_setting(self, name: str, value: str) -> None: ...
+
+    async def first_setting(self, name: str, value: str) -> str:
+        """Keep a setting unless there is one of that name; the one that counts is returned."""
+        ...
 
     async def heads_changed_since(self, position: int) -> tuple[int, Sequence[Head]]:
         """The last feed position, and the heads of the streams with events after `position`."""

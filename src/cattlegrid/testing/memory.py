@@ -17,6 +17,7 @@ from cattlegrid.core.errors import AppendConflict, LeaseHeld, SessionEnded, Stor
 from cattlegrid.core.ports import Clock
 from cattlegrid.journal.bodies import BUNDLE_PREFIX
 from cattlegrid.journal.codec import GENESIS, references
+from cattlegrid.journal.notices import Notice, Notices
 from cattlegrid.journal.store import (
     Append,
     BodyRow,
@@ -53,6 +54,7 @@ class MemoryJournal:
         self._inbox_keys: set[tuple[str, str]] = set()
         self._keys: dict[str, OwnerKey] = {}
         self._settings: dict[str, str] = {}
+        self._notices = Notices()
 
     # a hand on the disk
 
@@ -109,6 +111,9 @@ class MemoryJournal:
     def append(self, batch: Append) -> asyncio.Future[None]:
         return self._enqueue(lambda: self._append(batch))
 
+    def listen(self, hear: Callable[[Notice], None]) -> Callable[[], None]:
+        return self._notices.listen(hear)
+
     async def head(self, stream: str) -> Head | None:
         self._check()
         return self._heads.get(stream)
@@ -155,6 +160,7 @@ class MemoryJournal:
                 return False
             self._inbox_keys.add((item.stream, item.key))
             self._inbox[item.id] = item
+            self._notices.tell(Notice(inbox=(item.stream,)))
             return True
 
         return await self._write(add)
@@ -207,6 +213,9 @@ class MemoryJournal:
 
     async def put_setting(self, name: str, value: str) -> None:
         await self._write(lambda: self._settings.__setitem__(name, value))
+
+    async def first_setting(self, name: str, value: str) -> str:
+        return await self._write(lambda: self._settings.setdefault(name, value))
 
     async def heads_changed_since(self, position: int) -> tuple[int, Sequence[Head]]:
         self._check()
@@ -275,6 +284,8 @@ class MemoryJournal:
             self._change(change)
         for id in batch.consumed:
             del self._inbox[id]
+        if batch.rows:
+            self._notices.tell(Notice(events=(batch.stream,)))
 
     def _checked_head(self, batch: Append) -> Head:
         head = self._heads.get(batch.stream)

@@ -49,7 +49,7 @@ def _below(module: str) -> list[str]:
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in no project, and no settings from outside."""
-    for name in [name for name in os.environ if name.startswith(("CATTLEGRID_", "OPENAI_"))]:
+    for name in [name for name in os.environ if name.startswith(("CATTLEGRID_", "DATABASE_URL", "OPENAI_"))]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

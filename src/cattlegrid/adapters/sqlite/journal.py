@@ -6,7 +6,7 @@ it takes some 20 us, a tenth of what it costs to hand the question to a thread a
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -19,6 +19,7 @@ from cattlegrid.adapters.sqlite.writing import Operation, Writer
 from cattlegrid.core.errors import CattlegridError, StoreUnavailable
 from cattlegrid.core.ports import Clock
 from cattlegrid.journal.codec import micros
+from cattlegrid.journal.notices import Notice, Notices
 from cattlegrid.journal.store import (
     Append,
     BodyRow,
@@ -54,6 +55,7 @@ class SqliteJournal:
         self._writer = Worker("journal writer", self._writing.handle)
         self._reader = Worker("journal reader", self._reading.handle)
         self._pinged_at_s: float | None = None
+        self._notices = Notices()
 
     @classmethod
     async def open(cls, path: Path, *, clock: Clock, busy_s: float = 5.0, ledger: Path | None = None) -> Self:
@@ -107,7 +109,15 @@ class SqliteJournal:
         await self._write(operations.release(stream, epoch))
 
     def append(self, batch: Append) -> asyncio.Future[None]:
-        return self._writer.submit(batch)
+        written = self._writer.submit(batch)
+        if self._notices and batch.rows:
+            notice = Notice(events=(batch.stream,))
+            written.add_done_callback(lambda done: None if _failed(done) else self._notices.tell(notice))
+        return written
+
+    def listen(self, hear: Callable[[Notice], None]) -> Callable[[], None]:
+        """What other processes write is not heard of: they share a file, and nothing that could tell."""
+        return self._notices.listen(hear)
 
     async def head(self, stream: str) -> Head | None:
         return await self._look_up(lambda connection: reading.head(connection, stream))
@@ -138,7 +148,10 @@ class SqliteJournal:
     # inbox
 
     async def post(self, item: InboxItem) -> bool:
-        return await self._write(operations.post(item))
+        added = await self._write(operations.post(item))
+        if added:
+            self._notices.tell(Notice(inbox=(item.stream,)))
+        return added
 
     async def inbox(self, stream: str) -> Sequence[InboxItem]:
         return await self._look_up(lambda connection: reading.inbox(connection, stream))
@@ -167,6 +180,9 @@ class SqliteJournal:
 
     async def put_setting(self, name: str, value: str) -> None:
         await self._write(operations.put_setting(name, value))
+
+    async def first_setting(self, name: str, value: str) -> str:
+        return await self._write(operations.first_setting(name, value))
 
     async def heads_changed_since(self, position: int) -> tuple[int, Sequence[Head]]:
         return await self._read(lambda connection: reading.heads_changed_since(connection, position))
@@ -198,3 +214,7 @@ class SqliteJournal:
         except (StoreUnavailable, sqlite3.Error):
             self._lookup.close()
             return await self._read(query)
+
+
+def _failed(done: asyncio.Future[None]) -> bool:
+    return done.cancelled() or done.exception() is not None

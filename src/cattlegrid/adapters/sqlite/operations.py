@@ -33,6 +33,7 @@ _READ_KEY: Final = "SELECT wrapped, created_us FROM owners WHERE owner=?"
 _SET: Final = (
     "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value=excluded.value"
 )
+_SET_FIRST: Final = "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value=value RETURNING value"
 
 
 def acquire(stream: str, holder: str, *, lease_s: float, now: Callable[[], datetime]) -> Operation[Head]:
@@ -113,6 +114,15 @@ def put_setting(name: str, value: str) -> Operation[None]:
 
     def work(writer: Writer) -> None:
         writer.connection.execute(_SET, (name, value))
+
+    return Operation(work)
+
+
+def first_setting(name: str, value: str) -> Operation[str]:
+    """Keep a small setting unless there is one."""
+
+    def work(writer: Writer) -> str:
+        return str(writer.connection.execute(_SET_FIRST, (name, value)).fetchone()[0])
 
     return Operation(work)
 

@@ -6,6 +6,7 @@ import msgspec
 
 from cattlegrid.core.errors import AppendConflict
 from cattlegrid.journal.events import RunFinished, SessionClosed
+from cattlegrid.journal.notices import Notice
 from cattlegrid.journal.parts import RunStatus
 from cattlegrid.journal.store import Entry, EntryChange, EntryQuery, InboxItem, JournalStore
 from cattlegrid.testing.contracts.support import (
@@ -206,6 +207,31 @@ class ReadingContract:
         await journal.store.put_setting("kek_id", "two")
         assert await journal.store.setting("kek_id") == "two"
         assert await (await journal.reopen()).setting("kek_id") == "two"
+
+    async def test_of_settings_that_are_given_first_at_once_one_counts_for_all(
+        self, journal: JournalUnderTest
+    ) -> None:
+        stores = (journal.store, await journal.another())
+        told = await asyncio.gather(
+            *(stores[number % 2].first_setting("kek_id", str(number)) for number in range(8))
+        )
+        assert len(set(told)) == 1
+        assert await journal.store.setting("kek_id") == told[0]
+        assert await (await journal.reopen()).first_setting("kek_id", "later") == told[0]
+
+    async def test_who_listens_hears_of_what_is_written_and_posted_until_told_to_stop(
+        self, journal: JournalUnderTest
+    ) -> None:
+        heard: list[Notice] = []
+        writer = await scribe(journal)
+        stop = journal.store.listen(heard.append)
+        await writer.write(said())
+        await journal.store.post(item(1, stream="ses_2"))
+        with raises(AppendConflict):
+            await journal.store.append(msgspec.structs.replace(writer.batch(said()), epoch=9))
+        stop()
+        await journal.store.post(item(2, stream="ses_2"))
+        assert heard == [Notice(events=("ses_1",)), Notice(inbox=("ses_2",))]
 
     async def test_an_inbox_keeps_its_items_in_order_until_they_are_folded_in(
         self, journal: JournalUnderTest

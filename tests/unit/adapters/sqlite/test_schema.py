@@ -13,6 +13,7 @@ from cattlegrid.adapters.sqlite import schema
 from cattlegrid.adapters.sqlite.database import VERSION
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.adapters.sqlite.migrate import engine_of, migrations, upgrade
+from cattlegrid.adapters.tables import LIVE, METADATA
 from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.journal.directory import LIVE_STATUSES
 from cattlegrid.testing.clock import ManualClock
@@ -49,7 +50,7 @@ def test_the_migrations_lead_to_the_metadata(tmp_path: Path) -> None:
     upgrade(tmp_path / "migrated.db", to=VERSION)
     engine = engine_of(tmp_path / "migrated.db")
     with engine.begin() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), schema.METADATA) == []
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     engine.dispose()
 
 
@@ -58,7 +59,7 @@ def test_the_sql_file_is_rendered_from_the_metadata() -> None:
 
 
 def test_the_index_of_what_waits_names_every_live_status() -> None:
-    assert "status IN (" + ", ".join(f"'{status}'" for status in LIVE_STATUSES) + ")" == schema.LIVE
+    assert "status IN (" + ", ".join(f"'{status}'" for status in LIVE_STATUSES) + ")" == LIVE
 
 
 async def test_an_empty_file_becomes_a_journal_when_it_is_opened(tmp_path: Path) -> None:

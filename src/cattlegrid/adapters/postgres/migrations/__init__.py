@@ -1,0 +1,1 @@
+"""The migrations of the PostgreSQL store, as Alembic reads them."""
