@@ -33,7 +33,7 @@ async def test_an_empty_store_gets_a_key_that_only_its_owner_may_read(
 
 
 async def test_no_key_is_made_without_leave(store: MemoryJournal, tmp_path: Path) -> None:
-    with pytest.raises(KeyMissing, match="Put its key file back"):
+    with pytest.raises(KeyMissing, match="Make one"):
         await unlock(store, path=tmp_path / "key")
     assert list(tmp_path.iterdir()) == []
 
