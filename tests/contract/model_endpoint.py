@@ -71,7 +71,9 @@ class ModelEndpoint:
                 body = await reader.readexactly(length)
                 self.asked.append(Asked(head, body, number))
                 self.arrived.set()
-                steps = self._streamed if b'"stream":true' in body else self._whole
+                # Gemini asks for a stream in the address, all others in the body.
+                streamed = b'"stream":true' in body or "alt=sse" in head
+                steps = self._streamed if streamed else self._whole
                 if not await self._play(steps, reader, writer):
                     break
         writer.close()

@@ -14,7 +14,9 @@ from cattlegrid.core.errors import (
     ModelRejected,
     ModelUnavailable,
 )
+from cattlegrid.core.messages import FinishReason
 from cattlegrid.core.ports import Clock
+from cattlegrid.testing import models
 from cattlegrid.testing.contracts.model_client import (
     CALLS,
     TEXT,
@@ -23,7 +25,7 @@ from cattlegrid.testing.contracts.model_client import (
     ModelClientContract,
     ModelUnderTest,
 )
-from cattlegrid.testing.models import Answer, Break, FakeModel, Stall, answer
+from cattlegrid.testing.models import Break, FakeModel, Stall, answer
 from tests.contract.model_endpoint import (
     HANG_UP,
     HOLD,
@@ -31,17 +33,17 @@ from tests.contract.model_endpoint import (
     STREAM_HEAD,
     ModelEndpoint,
     Step,
-    completion,
-    delta,
-    last,
     model_endpoint,
     piece,
     response,
 )
+from tests.wires.answers import Answer, Called, Said
+from tests.wires.every import WIRES
+from tests.wires.wire import RecordedWire
 
 pytestmark = pytest.mark.anyio
 
-IN_MEMORY: dict[Behaviour, Answer] = {
+IN_MEMORY: dict[Behaviour, models.Answer] = {
     Behaviour.ANSWERS: answer(TEXT, usage=USAGE),
     Behaviour.CALLS: answer(calls=CALLS, usage=USAGE),
     Behaviour.SILENT: Stall(),
@@ -78,57 +80,55 @@ class InMemory:
 
 
 RESPONSE_BYTES = 100_000
-HEAD = STREAM_HEAD + delta({"role": "assistant", "content": ""})
-FIRST = HEAD + delta({"content": "It "})
-WHOLE = response(200, completion({"role": "assistant", "content": TEXT}, finish="stop"))
-TOOL_CALLS = [
-    {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-    for call in CALLS
-]
+ANSWER = Answer(parts=(Said(("It ", "is on its way. ", "🐄")),), usage=USAGE)
+ASKING = Answer(
+    parts=tuple(Called(call.id, call.name, (call.arguments[:6], call.arguments[6:])) for call in CALLS),
+    reason=FinishReason.TOOL_CALLS,
+    usage=USAGE,
+    interleaved=True,
+)
+ENDLESS = Answer(parts=(Said(("x" * 1_000,) * 120),))
+Steps = tuple[Step, ...]
 
 
-def refused(status: int, error: str, *headers: str) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+def refused(status: int, error: str, *headers: str) -> tuple[Steps, Steps]:
     said = (response(status, b'{"error":{"message":"' + error.encode() + b'"}}', *headers),)
     return said, said
 
 
-OVER_HTTP: dict[Behaviour, tuple[tuple[Step, ...], tuple[Step, ...]]] = {
-    Behaviour.ANSWERS: (
-        (
-            FIRST,
-            delta({"content": "is on its way. "}),
-            # A character that is split between two pieces.
-            *(
-                piece(half)
-                for half in (b'data: {"choices":[{"delta":{"content":"\xf0\x9f', b'\x90\x84"}}]}\n\n')
-            ),
-            delta({}, finish="stop"),
-            last(),
-        ),
-        (WHOLE,),
-    ),
-    Behaviour.CALLS: (
-        (
-            HEAD
-            + delta({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "find_order"}}]})
-            + delta({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "find_order"}}]}),
-            delta({"tool_calls": [{"index": 1, "function": {"arguments": '{"order":18}'}}]}),
-            delta({"tool_calls": [{"index": 0, "function": {"arguments": '{"order":17}'}}]}),
-            delta({}, finish="tool_calls") + last(),
-        ),
-        (response(200, completion({"content": None, "tool_calls": TOOL_CALLS}, finish="tool_calls")),),
-    ),
-    Behaviour.SILENT: ((HOLD,), (HOLD,)),
-    Behaviour.STALLS: ((FIRST, HOLD), (WHOLE[:-30], HOLD)),
-    Behaviour.CUT: ((FIRST, STREAM_END), (WHOLE[:-30], HANG_UP)),
-    Behaviour.MALFORMED: (
-        (FIRST, piece(b"data: <html>\n\n"), last()),
-        (response(200, b"<html>"),),
-    ),
-    Behaviour.HUGE: (
-        (FIRST, *(delta({"content": "x" * 1_000}) for _ in range(120)), HOLD),
-        (response(200, completion({"content": "x" * 120_000}, finish="stop")),),
-    ),
+def events(data: bytes) -> Steps:
+    """A stream event by event, and the last character of the text in two pieces."""
+    cow = "🐄".encode()
+    cut = (
+        data.replace(b"\n\n", b"\n\n\0")
+        .replace(b"\r\n\r\n", b"\r\n\r\n\0")
+        .replace(cow, cow[:2] + b"\0" + cow[2:], 1)
+    )
+    return (STREAM_HEAD, *(piece(part) for part in cut.split(b"\0") if part), STREAM_END)
+
+
+def over_http(wire: RecordedWire, behaviour: Behaviour) -> tuple[Steps, Steps]:
+    """What the endpoint sends to a call that streams, and to one that does not."""
+    whole = response(200, wire.body(ANSWER))
+    first = STREAM_HEAD + piece(wire.begun)
+    match behaviour:
+        case Behaviour.ANSWERS:
+            return events(wire.stream(ANSWER)), (whole,)
+        case Behaviour.CALLS:
+            return events(wire.stream(ASKING)), (response(200, wire.body(ASKING)),)
+        case Behaviour.STALLS:
+            return (first, HOLD), (whole[:-30], HOLD)
+        case Behaviour.CUT:
+            return (first, STREAM_END), (whole[:-30], HANG_UP)
+        case Behaviour.MALFORMED:
+            return (first, piece(b"data: <html>\n\n"), STREAM_END), (response(200, b"<html>"),)
+        case Behaviour.HUGE:
+            return events(wire.stream(ENDLESS)), (response(200, wire.body(ENDLESS)),)
+        case _:
+            return FAILING.get(behaviour, ((HOLD,), (HOLD,)))
+
+
+FAILING = {
     Behaviour.RATE_LIMITED: refused(429, "slow down", "Retry-After: 7"),
     Behaviour.BROKEN: refused(500, "oops"),
     Behaviour.REJECTS: refused(401, "bad key"),
@@ -139,9 +139,10 @@ OVER_HTTP: dict[Behaviour, tuple[tuple[Step, ...], tuple[Step, ...]]] = {
 class OverHttp:
     """See `ModelUnderTest`."""
 
-    def __init__(self, endpoint: ModelEndpoint) -> None:
+    def __init__(self, endpoint: ModelEndpoint, wire: RecordedWire) -> None:
         self.clock: Clock = SystemClock()
         self._endpoint = endpoint
+        self._wire = wire
         self.clients: list[HttpModelClient] = []
 
     async def behaving(self, behaviour: Behaviour) -> HttpModelClient:
@@ -150,8 +151,10 @@ class OverHttp:
             async with model_endpoint() as gone:
                 url = gone.url
         else:
-            self._endpoint.play(*OVER_HTTP[behaviour])
-        settings = Endpoint(name="loopback", base_url=url, response_bytes=RESPONSE_BYTES)
+            self._endpoint.play(*over_http(self._wire, behaviour))
+        settings = Endpoint(
+            name="loopback", base_url=url, wire=self._wire.name, response_bytes=RESPONSE_BYTES
+        )
         self.clients.append(HttpModelClient(settings, api_key="", clock=self.clock))
         return self.clients[-1]
 
@@ -169,12 +172,12 @@ class TestInMemory(ModelClientContract):
         return InMemory()
 
 
-@pytest.mark.requirement("model:errors", "model:parallel-calls", "fault:model-down")
+@pytest.mark.requirement("model:wires", "model:errors", "model:parallel-calls", "fault:model-down")
 class TestOverHttp(ModelClientContract):
-    @pytest.fixture
-    async def model(self) -> AsyncIterator[ModelUnderTest]:
+    @pytest.fixture(params=WIRES.values(), ids=list(WIRES))
+    async def model(self, request: pytest.FixtureRequest) -> AsyncIterator[ModelUnderTest]:
         async with model_endpoint() as endpoint:
-            under_test = OverHttp(endpoint)
+            under_test = OverHttp(endpoint, request.param)
             yield under_test
             for client in under_test.clients:
                 await client.close()

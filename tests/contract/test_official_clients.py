@@ -42,10 +42,8 @@ from tests.contract.model_endpoint import (
     piece,
     response,
 )
+from tests.wires import every
 from tests.wires.answers import ROWS, Answer
-from tests.wires.anthropic import Anthropic
-from tests.wires.chat import Chat
-from tests.wires.responses import Responses
 from tests.wires.wire import RecordedWire
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requirement("model:official-clients")]
@@ -197,7 +195,7 @@ def as_read(answer: ModelResponse) -> Read:
     )
 
 
-WIRES: Final[dict[str, RecordedWire]] = {w.name: w for w in (Chat(), Responses(), Anthropic())}
+WIRES: Final = {name: wire for name, wire in every.WIRES.items() if name != "gemini"}
 # The client of Anthropic refuses a message without usage, which only servers that are not Anthropic's leave out; and the
 # word for an answer that was withheld is a filter's in our table, for which Anthropic has no sentence.
 PAIRS: Final = [

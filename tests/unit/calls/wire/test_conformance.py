@@ -22,15 +22,9 @@ from cattlegrid.core.messages import (
     ToolSpec,
 )
 from tests.wires.answers import MODEL, RESPONSE_ID, ROWS, Answer
-from tests.wires.anthropic import Anthropic
-from tests.wires.chat import Chat
-from tests.wires.gemini import Gemini
-from tests.wires.responses import Responses
+from tests.wires.every import WIRES
 from tests.wires.wire import RecordedWire
 
-WIRES: Final[dict[str, RecordedWire]] = {
-    wire.name: wire for wire in (Chat(), Responses(), Anthropic(), Gemini())
-}
 BOUND: Final = UsageBound(input_tokens=1_000)
 FILES: Final = {"red": b"\x89PNG red", "blue": b"\xff\xd8\xff blue \x00"}
 RED, BLUE = Image("red", "image/png"), Image("blue", "image/jpeg")
