@@ -132,6 +132,7 @@ _MODEL: Final = _area(
         "reasoning": "Reasoning items are kept and sent back unchanged.",
         "wires": "Each wire format comes to the same answers, errors and counts over one table of streams.",
         "images": "An image in a message reaches the model in the provider's own form.",
+        "providers": "A model is chosen by provider, address and the name of a variable; a mistake is said with its fix.",
         "official-clients": "The providers' own clients read our recorded streams as our codecs do.",
         "cache-marks": "The prefixes that stay the same are marked for the provider's prompt cache.",
         "errors": "Errors of the provider become errors of the tree.",

@@ -50,6 +50,8 @@ class ModelEndpoint:
         self._open: list[asyncio.StreamWriter] = []
         self._streamed: tuple[Step, ...] = ()
         self._whole: tuple[Step, ...] = ()
+        self.first: list[tuple[tuple[Step, ...], tuple[Step, ...]]] = []
+        """What is played to the first requests, one set each, before that of `play`."""
 
     def play(self, streamed: tuple[Step, ...], whole: tuple[Step, ...]) -> None:
         """From now on, answer so."""
@@ -73,7 +75,8 @@ class ModelEndpoint:
                 self.arrived.set()
                 # Gemini asks for a stream in the address, all others in the body.
                 streamed = b'"stream":true' in body or "alt=sse" in head
-                steps = self._streamed if streamed else self._whole
+                streams, wholes = self.first.pop(0) if self.first else (self._streamed, self._whole)
+                steps = streams if streamed else wholes
                 if not await self._play(steps, reader, writer):
                     break
         writer.close()

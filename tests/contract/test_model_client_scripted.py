@@ -31,7 +31,7 @@ REQUEST = ModelRequest(
 class OnePrice:
     """The same price for every model."""
 
-    def price(self, model: str) -> Price:
+    def price(self, provider: str, model: str) -> Price:
         dollar = 10**9
         return Price(
             input_nano_usd=dollar,

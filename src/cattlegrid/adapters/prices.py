@@ -25,44 +25,66 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 _KEPT_S: Final = 900.0
+_IDS: Final[Mapping[str, str]] = {"openai-responses": "openai", "gemini": "google"}
+"""Where the table has another name for a provider."""
 
 
 class ModelPrices:
-    """A `Prices`. `declared` is by the provider's name of the model, as requests carry it."""
+    """A `Prices`.
 
-    def __init__(self, declared: Mapping[str, Price], *, clock: Clock, development: bool = False) -> None:
+    Args:
+        declared: by the name of the provider and the provider's name of the model, as requests carry them.
+        clock: published prices change with the time.
+        addresses: of providers by name; a published table of prices may know the address of one that it names otherwise.
+        development: charges an unknown model at the dearest price instead of refusing it.
+    """
+
+    def __init__(
+        self,
+        declared: Mapping[tuple[str, str], Price],
+        *,
+        clock: Clock,
+        addresses: Mapping[str, str] = {},
+        development: bool = False,
+    ) -> None:
         self._declared = dict(declared)
         self._clock = clock
+        self._addresses = dict(addresses)
         self._development = development
-        self._found: dict[str, tuple[float, Price]] = {}
+        self._found: dict[tuple[str, str], tuple[float, Price]] = {}
         self._warned: set[str] = set()
         self._dearest: Price | None = None
 
-    def price(self, model: str) -> Price:
+    def price(self, provider: str, model: str) -> Price:
         """See `Prices.price`."""
-        declared = self._declared.get(model)
+        key = (provider, model)
+        declared = self._declared.get(key)
         if declared is not None:
             return declared
-        kept = self._found.get(model)
+        kept = self._found.get(key)
         now_s = self._clock.monotonic_s()
         if kept is not None and now_s < kept[0]:
             return kept[1]
-        price = self._published(model)
+        price = self._published(provider, model)
         if price is None:
             if not self._development:
-                raise _unknown(model)
+                raise _unknown(provider, model)
             price = self._dearest_known()
             self._warn(model, "The price of %s is unknown; it is charged at the dearest known price.", model)
-        self._found[model] = (now_s + _KEPT_S, price)
+        self._found[key] = (now_s + _KEPT_S, price)
         return price
 
-    def _published(self, model: str) -> Price | None:
+    def _published(self, provider: str, model: str) -> Price | None:
         from genai_prices import Usage, calc_price
 
         now = self._clock.now()
-        for name, provider in _references(model):
+        for name, provider_id, address in self._references(provider, model):
             try:
-                found = calc_price(Usage(), name, provider_id=provider, genai_request_timestamp=now)
+                found = (
+                    calc_price(Usage(), name, provider_api_url=address, genai_request_timestamp=now)
+                    if address
+                    else calc_price(Usage(), name, provider_id=provider_id, genai_request_timestamp=now)
+                )
             except LookupError:
                 continue
             rises, price = _converted(found.model_price)
@@ -72,6 +94,17 @@ class ModelPrices:
                 self._warn(model, "The price of %s rises with long contexts; its base price is used.", model)
             return price
         return None
+
+    def _references(self, provider: str, model: str) -> Iterator[tuple[str, str | None, str | None]]:
+        """The names, providers and addresses under which a model may stand in the table, the likeliest first."""
+        yield model, _IDS.get(provider, provider), None
+        if address := self._addresses.get(provider):
+            yield model, None, address
+        yield model, None, None
+        before, slash, name = model.partition("/")
+        if slash:
+            yield model, "openrouter", None
+            yield name, before, None
 
     def _dearest_known(self) -> Price:
         """Each part at the highest price of any model, published or declared."""
@@ -89,15 +122,6 @@ class ModelPrices:
         if model not in self._warned:
             self._warned.add(model)
             _LOG.warning(message, *values)
-
-
-def _references(model: str) -> Iterator[tuple[str, str | None]]:
-    """The names and providers under which a model may stand in the table, the likeliest first."""
-    yield model, None
-    provider, slash, name = model.partition("/")
-    if slash:
-        yield model, "openrouter"
-        yield name, provider
 
 
 def _all_published(now: datetime) -> Iterator[Price]:
@@ -134,13 +158,14 @@ def _converted(published: "ModelPrice") -> tuple[bool, Price | None]:
     )
 
 
-def _unknown(model: str) -> ConfigurationError:
+def _unknown(provider: str, model: str) -> ConfigurationError:
     return ConfigurationError(
         "The price of the agent's model is not known, so it is not asked.",
         detail=f"""no price for {model!r}; declare it in cattlegrid.yaml, in US dollars per million tokens:
 
 models:
   NAME:  # as your agents call it
+    provider: {provider}
     model: {model}
     price: {{input: DOLLARS, cached_input: DOLLARS, output: DOLLARS}}
 """,

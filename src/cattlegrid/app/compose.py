@@ -55,10 +55,7 @@ from cattlegrid.server.services import ServerSettings, Services
 from cattlegrid.telemetry.metrics import Metrics
 from cattlegrid.testing.scripted.server import ScriptedModelServer
 
-PROVIDER: Final = "openai"
-"""The one wire format; models of the project name it."""
 SCRIPTED: Final = "scripted"
-DEFAULT_URL: Final = "https://api.openai.com/v1"
 DRAIN_S: Final = 20.0
 SEAL_S: Final = 60.0
 RETIRE_S: Final = 3_600.0
@@ -83,7 +80,6 @@ class OpenProject(msgspec.Struct, frozen=True, kw_only=True):
     services: Services
     registry: BundleRegistry
     settings: Settings
-    model_url: str
 
 
 @asynccontextmanager
@@ -152,11 +148,8 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_store(settings))
         registry = registry_of(opened)
-        base_url = settings.openai_base_url or DEFAULT_URL
-        if settings.scripted:
-            model = await stack.enter_async_context(ScriptedModelServer(persona=settings.persona))
-            base_url = model.base_url
-        parts = await _parts(opened, registry, base_url, stack)
+        models = await _models(settings, opened.clock, stack, all_needed=background)
+        parts = await _parts(opened, registry, models, stack)
         chores = _Chores(opened, parts.upkeep)
         jobs = InProcessJobs(opened.clock)
         parts.upkeep.register(jobs)
@@ -167,9 +160,7 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
             await parts.upkeep.recover()
             await stack.enter_async_context(jobs)
         stack.push_async_callback(chores.leave)
-        yield OpenProject(
-            app=create_app(parts), services=parts, registry=registry, settings=settings, model_url=base_url
-        )
+        yield OpenProject(app=create_app(parts), services=parts, registry=registry, settings=settings)
 
 
 class _Chores:
@@ -199,29 +190,59 @@ class _Chores:
         await self.seal()
 
 
+async def _models(
+    settings: Settings, clock: SystemClock, stack: AsyncExitStack, *, all_needed: bool
+) -> dict[str, ModelClient]:
+    """A client for each provider that can be asked; the scripted model plays all of them when none can.
+
+    Raises:
+        ConfigurationError: all are needed, and the project's models need a key that is not there.
+    """
+    if settings.scripted:
+        server = await stack.enter_async_context(ScriptedModelServer(persona=settings.persona))
+        endpoints = dict.fromkeys(
+            settings.connections, (Endpoint(name=SCRIPTED, base_url=server.base_url), "")
+        )
+    elif all_needed and settings.missing_keys:
+        raise ConfigurationError(
+            f"A model of this project cannot be asked: set {settings.missing_keys}, or remove the model."
+        )
+    else:
+        # Others than those in use now may be named by the older bundles of open sessions.
+        endpoints = {
+            name: (
+                Endpoint(name=name, base_url=found.base_url, wire=found.provider.wire),
+                found.api_key.value,
+            )
+            for name, found in settings.connections.items()
+            if found.ready
+        }
+    made: dict[str, ModelClient] = {}
+    for name, (endpoint, key) in endpoints.items():
+        made[name] = HttpModelClient(endpoint, api_key=key, clock=clock)
+        stack.push_async_callback(made[name].close)
+    return made
+
+
 async def _parts(
-    opened: OpenStore, registry: BundleRegistry, base_url: str, stack: AsyncExitStack
+    opened: OpenStore, registry: BundleRegistry, models: dict[str, ModelClient], stack: AsyncExitStack
 ) -> Services:
     settings, clock, store = opened.settings, opened.clock, opened.store
     schemas = ToolSchemas()
     ids = Ids(clock)
     guards = GuardChain([Characters(), Size(), DenyLines(), ApproveLines()])
-    name = SCRIPTED if settings.scripted else PROVIDER
-    client: ModelClient = HttpModelClient(
-        Endpoint(name=name, base_url=base_url), api_key=settings.openai_api_key.value, clock=clock
-    )
-    stack.push_async_callback(client.close)
     tools = PythonToolClient(registry, clock=clock)
     stack.push_async_callback(tools.close)
     prices = ModelPrices(
-        settings.project.prices(), clock=clock, development=settings.environment == "development"
+        settings.project.prices(),
+        clock=clock,
+        addresses={name: found.base_url for name, found in settings.connections.items()},
+        development=settings.environment == "development",
     )
-    for name_of_model in sorted({model.model for model in settings.project.file.models.values()}):
+    for provider, model in sorted({(m.provider, m.model) for m in settings.project.file.models.values()}):
         # An unknown price is said now, not to the first user; and the table is read before anybody waits for it.
-        prices.price(name_of_model)
-    calls = Calls(
-        Clients({PROVIDER: client}, tools), prices, schemas=schemas, clock=clock, random=SystemRandom()
-    )
+        prices.price(provider, model)
+    calls = Calls(Clients(models, tools), prices, schemas=schemas, clock=clock, random=SystemRandom())
     held = EngineSettings(
         holder=settings.holder, lease_s=settings.lease_s, surely_dead=opened.holders.surely_dead
     )

@@ -8,22 +8,12 @@ from typing import Final
 
 import msgspec
 
+from cattlegrid.app.connections import Connection, connections_of, used, what_is_missing
+from cattlegrid.app.secret import Secret
 from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.release.project import STATE_FOLDER, Project, load_project
 
 ENVIRONMENTS: Final = ("development", "staging", "production")
-
-
-class Secret(msgspec.Struct, frozen=True):
-    """A value that is never printed."""
-
-    value: str = ""
-
-    def __repr__(self) -> str:
-        return "Secret(set)" if self.value else "Secret(empty)"
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`DATABASE_URL`: the PostgreSQL database of the store; a SQLite file in the state folder when empty."""
     master_key: Secret = Secret()
     """`CATTLEGRID_MASTER_KEY`: the key-encryption key, base64; else a file in the state folder."""
-    openai_api_key: Secret = Secret()
-    openai_base_url: str = ""
+    connections: Mapping[str, Connection]
+    """Where models are asked, by provider; keys and addresses come from the environment."""
     persona: str = "careful"
     """`CATTLEGRID_PERSONA`: who the scripted model plays when there is no real one."""
     lease_s: float = 6.0
@@ -50,7 +40,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def scripted(self) -> bool:
         """Whether the scripted model answers, since no real one is set up."""
-        return not self.openai_api_key and not self.openai_base_url
+        return not any(connection.ready for connection in self.used_connections.values())
+
+    @property
+    def used_connections(self) -> Mapping[str, Connection]:
+        """The connections that models of the project name."""
+        return used(self.project.file, self.connections)
+
+    @property
+    def missing_keys(self) -> str:
+        """The variables to set before every model of the project can be asked; empty when all can."""
+        return what_is_missing(self.used_connections.values())
 
     @property
     def database(self) -> Path:
@@ -84,16 +84,14 @@ def load_settings(
         state_folder=Path(environ.get("CATTLEGRID_STATE") or root / STATE_FOLDER).resolve(),
         database_url=Secret(environ.get("DATABASE_URL", "")),
         master_key=Secret(environ.get("CATTLEGRID_MASTER_KEY", "")),
-        openai_api_key=Secret(environ.get("OPENAI_API_KEY", "")),
-        openai_base_url=environ.get("OPENAI_BASE_URL", ""),
+        connections=connections_of(project.file, environ),
         persona=environ.get("CATTLEGRID_PERSONA", "careful"),
         lease_s=_seconds(environ, "CATTLEGRID_LEASE_S", 6.0),
         crash_at=environ.get("CATTLEGRID_CRASH_AT", ""),
     )
     if settings.scripted and chosen == "production":
         raise ConfigurationError(
-            "No model is set up: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own. "
-            "The scripted model does not serve production."
+            f"No model is set up: set {settings.missing_keys}. The scripted model does not serve production."
         )
     if settings.crash_at and chosen != "development":
         raise ConfigurationError("CATTLEGRID_CRASH_AT is for development only: unset it.")

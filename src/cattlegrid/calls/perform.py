@@ -123,7 +123,7 @@ class Calls:
         client = self._models.get(request.provider)
         if client is None:
             raise _unknown_provider(request.provider, self._models)
-        price = self._prices.price(request.model)
+        price = self._prices.price(request.provider, request.model)
         if not deadline.remaining_s(self._clock):
             raise model_error(ModelTimeout, "no time left to ask")
         started_s = self._clock.monotonic_s()

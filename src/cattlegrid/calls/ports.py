@@ -60,6 +60,6 @@ class ToolClient(Protocol):
 class Prices(Protocol):
     """Looks up what a model costs."""
 
-    def price(self, model: str) -> Price:
+    def price(self, provider: str, model: str) -> Price:
         """Raises ConfigurationError, with the YAML to paste, for a model whose price is unknown."""
         ...

@@ -5,6 +5,7 @@ type. The docstring of a field is what editors show (`schemas/`). `release/valid
 problems with file, line, key and fix.
 """
 
+import re
 from decimal import Decimal
 from typing import Annotated, Literal, cast
 
@@ -19,6 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from cattlegrid.calls.wire.formats import WireName
 from cattlegrid.core.bundle import ContextPolicy, Limits, OutcomeRule
 from cattlegrid.core.messages import ModelParams
 from cattlegrid.core.money import Price, nano_usd
@@ -50,6 +52,21 @@ def _not_empty(models: "dict[str, ModelFile]") -> "dict[str, ModelFile]":
     return models
 
 
+def _variable(name: str) -> str:
+    """The value is not shown again: people paste the key itself."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,99}", name):
+        fix = "Write the variable's name, for example `GROQ_API_KEY`; the key itself belongs in no file"
+        raise ValueError(f"This is not the name of an environment variable | {fix}")
+    return name
+
+
+def _address(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", url):
+        fix = "Write it without user, query and fragment, for example `http://127.0.0.1:8000/v1`"
+        raise ValueError(f"This is not the address of a server | {fix}")
+    return url
+
+
 def _as_tuple(value: object) -> object:
     return tuple(cast(list[object], value)) if isinstance(value, list) else value
 
@@ -72,6 +89,8 @@ Dollars = Annotated[
     Field(ge=0, le=1_000_000, allow_inf_nan=False),
     WithJsonSchema({"type": "number", "minimum": 0}),
 ]
+Variable = Annotated[str, AfterValidator(_variable)]
+Address = Annotated[str, StringConstraints(max_length=500), AfterValidator(_address)]
 Conditions = Annotated[dict[FunctionName, Line], Field(examples=[{"refund": "amount > 50"}])]
 
 
@@ -162,17 +181,20 @@ class PriceFile(_File):
     """Input tokens."""
     cached_input: Dollars | None = None
     """Input tokens that the provider had kept; by default the price of input."""
+    cache_write: Dollars | None = None
+    """Input tokens that the provider keeps for later calls; by default the price of input."""
     output: Dollars
     """Output tokens."""
 
     def price(self) -> Price:
         """The price in nano-dollars."""
         cached = self.input if self.cached_input is None else self.cached_input
+        written = self.input if self.cache_write is None else self.cache_write
         return Price(
             input_nano_usd=nano_usd(self.input),
             output_nano_usd=nano_usd(self.output),
             cache_read_nano_usd=nano_usd(cached),
-            cache_write_nano_usd=nano_usd(self.input),
+            cache_write_nano_usd=nano_usd(written),
         )
 
 
@@ -180,7 +202,7 @@ class ModelFile(_File):
     """A model with its parameters."""
 
     provider: Word
-    """The endpoint: `openai` is any server that speaks OpenAI's chat completions."""
+    """`openai`, `openai-responses`, `anthropic`, `gemini`, or a name under `providers`."""
     model: Line
     """The name of the model, as the provider calls it."""
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
@@ -196,7 +218,7 @@ class ModelFile(_File):
     parallel_tool_calls: bool | None = None
     """Whether one answer may ask for several tool calls."""
     reasoning_effort: Word | None = None
-    """How much a reasoning model thinks, for example `low`."""
+    """How much a reasoning model thinks, for example `low`; for Anthropic and Gemini also a number of tokens, in quotes."""
     price: PriceFile | None = None
     """US dollars per million tokens; by default what the table of known prices says."""
 
@@ -205,6 +227,17 @@ class ModelFile(_File):
         return msgspec.convert(
             {name: getattr(self, name) for name in ModelParams.__struct_fields__}, ModelParams, strict=True
         )
+
+
+class ProviderFile(_File):
+    """Where models are asked, and in which format."""
+
+    wire: WireName | None = None
+    """The format: `openai` is chat completions, which vLLM, Ollama, LiteLLM and most other servers speak."""
+    base_url: Address | None = None
+    """The address as the provider's own clients take it; required but for the four providers known by name."""
+    api_key_env: Variable | None = None
+    """The name of the environment variable that holds the key; without it, a server of your own gets none."""
 
 
 class RetentionFile(_File):
@@ -225,5 +258,7 @@ class ProjectFile(_File):
     """The folder of the agents' folders, seen from this file."""
     models: Annotated[dict[Word, ModelFile], AfterValidator(_not_empty)]
     """The models that agents refer to, by name."""
+    providers: dict[Word, ProviderFile] = {}
+    """Servers that speak one of the formats, by the name that models use; or changes to those known by name."""
     retention: RetentionFile = RetentionFile()
     """How long data is kept."""

@@ -8,6 +8,7 @@ import msgspec
 from cattlegrid.core.errors import BundleInvalid, NotFound, Problem
 from cattlegrid.core.money import Price
 from cattlegrid.release.files import AGENT_FILE, PROJECT_FILE, ProjectFile
+from cattlegrid.release.providers import provider_problems
 from cattlegrid.release.validation import choose, validate
 from cattlegrid.release.yaml_lines import read_yaml
 
@@ -42,9 +43,11 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
             raise NotFound(f"The project has no agent `{agent}`. {fix}", detail=str(self.agents_folder))
         return self.agents_folder / agent
 
-    def prices(self) -> dict[str, Price]:
-        """The declared prices, by the provider's name of the model."""
-        return {m.model: m.price.price() for m in self.file.models.values() if m.price is not None}
+    def prices(self) -> dict[tuple[str, str], Price]:
+        """The declared prices, by the name of the provider and the provider's name of the model."""
+        return {
+            (m.provider, m.model): m.price.price() for m in self.file.models.values() if m.price is not None
+        }
 
 
 def find_root(start: Path) -> Path:
@@ -82,8 +85,10 @@ def read_project(root: Path) -> tuple[Project | None, tuple[Problem, ...]]:
         content = path.read_bytes()
     except OSError as error:
         return None, (unreadable(PROJECT_FILE, error),)
-    file, problems = validate(ProjectFile, read_yaml(content, file=PROJECT_FILE))
-    if file is None:
+    document = read_yaml(content, file=PROJECT_FILE)
+    file, problems = validate(ProjectFile, document)
+    problems = problems or (provider_problems(file, document) if file is not None else ())
+    if file is None or problems:
         return None, problems
     folder = (root / file.agents).resolve()
     if not folder.is_relative_to(root.resolve()):

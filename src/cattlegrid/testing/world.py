@@ -148,7 +148,7 @@ class FixedBundles:
 class OnePrice:
     """A `calls.ports.Prices` under which every model costs the same."""
 
-    def price(self, model: str) -> Price:
+    def price(self, provider: str, model: str) -> Price:
         return PRICE
 
 

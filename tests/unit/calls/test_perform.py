@@ -58,7 +58,7 @@ NOW = RetryPolicy(base_s=0.0)
 class OnePrice:
     """A price for the model `m` and for no other."""
 
-    def price(self, model: str) -> Price:
+    def price(self, provider: str, model: str) -> Price:
         if model != "m":
             raise ConfigurationError("The price of the model is not known.")
         return PRICE

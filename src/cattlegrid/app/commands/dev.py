@@ -78,11 +78,13 @@ def _serve(settings: Settings, state: StateFolder, *, port: int, agent: str) -> 
     def announce(project: OpenProject, url: str) -> None:
         if settings.scripted:
             out().print(
-                "No OPENAI_API_KEY: the scripted model answers, a test instrument that follows rules.",
+                f"No model is set up ({settings.missing_keys}): the scripted model answers, a test instrument "
+                "that follows rules.",
                 style="yellow",
             )
         else:
-            out().print(f"Model: {project.model_url}")
+            for name, connection in settings.used_connections.items():
+                out().print(f"Model: {name} at {connection.base_url}")
         out().print(f"{url}{_page(project)}")
 
     serve(Serving(settings=settings, port=port, log_level="warning", prepare=prepare, announce=announce))
