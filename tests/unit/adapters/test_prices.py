@@ -109,6 +109,7 @@ def test_a_price_that_rises_with_the_context_is_its_base_and_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     prices = ModelPrices({}, clock=ManualClock())
+    caplog.set_level(logging.WARNING)
     for _ in range(2):
         assert prices.price("gemini", "gemini-2.5-pro").input_nano_usd == 1_250_000_000
     assert caplog.messages == [
