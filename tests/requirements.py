@@ -236,6 +236,18 @@ _FAULT: Final = _area(
     },
 )
 
+_REPLICA: Final = _area(
+    "replica",
+    {
+        "elsewhere": "A request for a session that runs in another process is answered, in order, and its events arrive.",
+        "dead-letter": "A run that kills process after process is parked, listed, and goes on when somebody retries it.",
+        "kill-storm": "Three processes on PostgreSQL, one killed every other second: nothing lost, nothing doubled.",
+        "rolling": "Three processes restarted one after the other fail no request.",
+        "partition": "A store whose connections are cut turns readiness red, answers 503, loses nothing and recovers.",
+        "zombie": "A process on PostgreSQL stopped beyond its lease and continued writes nothing.",
+    },
+)
+
 _PRIVACY: Final = _area(
     "privacy",
     {
@@ -267,9 +279,18 @@ REQUIREMENTS: Final = (
     *_CLI,
     *_INPUT,
     *_FAULT,
+    *_REPLICA,
     *_PRIVACY,
     *_BENCH,
 )
 
-PENDING: Final = frozenset[str]()
+PENDING: Final = frozenset(
+    {
+        "replica:elsewhere",
+        "replica:kill-storm",
+        "replica:rolling",
+        "replica:partition",
+        "replica:zombie",
+    }
+)
 """Promises that no test shows yet. An id leaves this set with its first test, and the set only shrinks."""

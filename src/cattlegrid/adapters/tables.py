@@ -22,7 +22,7 @@ from sqlalchemy.types import TypeEngine
 
 METADATA: Final = MetaData()
 
-LIVE: Final = "status IN ('open', 'running', 'held', 'pending', 'in_doubt')"
+LIVE: Final = "status IN ('open', 'running', 'held', 'dead', 'pending', 'in_doubt')"
 """The condition of the small index over entries that still wait for something."""
 WAITING: Final = "data IS NOT NULL"
 """The condition of the small index over inbox items that were not folded in."""

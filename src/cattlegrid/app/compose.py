@@ -157,6 +157,7 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
         jobs.every(RETIRE_S, "retention", chores.retire)
         jobs.every(METRICS_S, "metrics", lambda: parts.metrics.read(parts.store))
         if background:
+            stack.callback(parts.upkeep.listen())
             await parts.upkeep.recover()
             await stack.enter_async_context(jobs)
         stack.push_async_callback(chores.leave)

@@ -20,6 +20,7 @@ _STYLES: Final = {
     "approve": "green",
     "modify": "green",
     "held": "yellow",
+    "dead": "red",
     "pending": "yellow",
     "in_doubt": "yellow",
     "partial": "yellow",

@@ -66,7 +66,7 @@ class Following:
 
     async def _settled(self) -> Run:
         run = await self._client.run(self._run_id)
-        while not run.over and run.status != "held":
+        while not run.over and run.status not in {"held", "dead"}:
             await self._until_it_rests(self._client.events(f"/runs/{self._run_id}/events"))
             run = await self._client.run(self._run_id)
             if not run.over:

@@ -87,7 +87,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def over(self) -> bool:
-        return self.status not in {"queued", "running", "held"}
+        return self.status not in {"queued", "running", "held", "dead"}
 
     @property
     def waiting(self) -> tuple[Approval, ...]:

@@ -1,7 +1,7 @@
 """Turns each event of a session into changes of the directory: what can be listed and looked up without streams.
 
     session      open, then its outcome (completed, escalated, abandoned, failed, erased)
-    run          running, held, then how it ended (`RunStatus`)
+    run          running, held, dead (parked until somebody retries it), then how it ended (`RunStatus`)
     approval     pending or in_doubt, then its decision (`ApprovalDecision`), or `void` when its run ended before it
     idempotency  from the keyed digest of a client's key to the run
 
@@ -18,8 +18,11 @@ import msgspec
 from cattlegrid.journal.codec import micros
 from cattlegrid.journal.events import (
     ApprovalDecided,
+    CancelRequested,
     Event,
     RunFinished,
+    RunParked,
+    RunRetried,
     RunStarted,
     SessionClosed,
     SessionOpened,
@@ -36,11 +39,12 @@ IDEMPOTENCY: Final = "idempotency"
 OPEN: Final = "open"
 RUNNING: Final = "running"
 HELD: Final = "held"
+DEAD: Final = "dead"
 PENDING: Final = "pending"
 IN_DOUBT: Final = "in_doubt"
 VOID: Final = "void"
 
-LIVE_STATUSES: Final = (OPEN, RUNNING, HELD, PENDING, IN_DOUBT)
+LIVE_STATUSES: Final = (OPEN, RUNNING, HELD, DEAD, PENDING, IN_DOUBT)
 """What still waits for something; stores keep a small index of these."""
 
 
@@ -53,6 +57,8 @@ class StreamContext(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     waiting: tuple[tuple[str, str], ...] = ()
     """Pairs of run id and approval id."""
+    parked: str = ""
+    """Id of the run that is parked."""
 
 
 Change = tuple[StreamContext, tuple[EntryChange, ...]]
@@ -136,6 +142,19 @@ def _decided(context: StreamContext, event: Event, data: ApprovalDecided) -> Cha
     return now, (EntryChange(entry=entry), _run(now, event, status=HELD if still_held else RUNNING))
 
 
+def _parked(context: StreamContext, event: Event, _data: RunParked) -> Change:
+    now = msgspec.structs.replace(context, parked=event.run_id)
+    return now, (_run(now, event, status=DEAD),)
+
+
+def _goes_on(context: StreamContext, event: Event, _data: RunRetried | CancelRequested) -> Change:
+    """A parked run that somebody wants to go on, or to end."""
+    if context.parked != event.run_id:
+        return context, ()
+    now = msgspec.structs.replace(context, parked="")
+    return now, (_run(now, event, status=RUNNING),)
+
+
 def _finished(context: StreamContext, event: Event, data: RunFinished) -> Change:
     left = [approval for run, approval in context.waiting if run == event.run_id]
     waiting = tuple(pair for pair in context.waiting if pair[0] != event.run_id)
@@ -155,6 +174,9 @@ _HANDLERS: Final[MappingProxyType[type, Callable[[StreamContext, Event, Any], Ch
         RunStarted: _started,
         StepHeld: _held,
         ApprovalDecided: _decided,
+        RunParked: _parked,
+        RunRetried: _goes_on,
+        CancelRequested: _goes_on,
         RunFinished: _finished,
     }
 )

@@ -98,6 +98,18 @@ class RunResumed(_Data, frozen=True, kw_only=True, tag="run_resumed.1"):
     attempt: int
 
 
+class RunParked(_Data, frozen=True, kw_only=True, tag="run_parked.1"):
+    """The run has cost one writer after the other its life: nobody goes on with it until somebody asks for that."""
+
+    attempts: int
+
+
+class RunRetried(_Data, frozen=True, kw_only=True, tag="run_retried.1"):
+    """Somebody wants a parked run to go on; its attempts and its time count anew."""
+
+    by: str
+
+
 class CancelRequested(_Data, frozen=True, kw_only=True, tag="cancel_requested.1"):
     """Somebody asked for the end of the run."""
 
@@ -302,6 +314,8 @@ Data = (
     | RunStarted
     | InputChecked
     | RunResumed
+    | RunParked
+    | RunRetried
     | CancelRequested
     | RunFinished
     | StepIntended

@@ -175,7 +175,7 @@ class Admission:
         return known
 
     async def _has_open_run(self, session_id: str) -> bool:
-        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
+        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held", "dead"), limit=1)
         return bool(await self._store.entries(query))
 
     async def _run_started(self, asked: _Asked) -> ev.RunStarted:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 
 from cattlegrid.core.errors import (
     AlreadyDecided,
+    Conflict,
     Forbidden,
     InvalidRequest,
     StoreUnavailable,
@@ -16,18 +17,19 @@ from cattlegrid.core.errors import (
 )
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
-from cattlegrid.journal.directory import IN_DOUBT
+from cattlegrid.journal.directory import DEAD, IN_DOUBT
 from cattlegrid.journal.store import Entry
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter
 from cattlegrid.runtime import inbox
 from cattlegrid.runtime.admission import Admission
+from cattlegrid.runtime.hearing import Hearing
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.reading import Reader
 from cattlegrid.runtime.requests import Accepted, RunRequest, RunView
 from cattlegrid.runtime.runner import SessionRunner, Tools
 from cattlegrid.runtime.sessions import EngineSettings, Sessions
-from cattlegrid.runtime.state import Session, held_step
+from cattlegrid.runtime.state import Session, waits_for_people
 from cattlegrid.runtime.streams import START, Place, RunStream, StreamItem
 from cattlegrid.runtime.texts import speakable
 
@@ -44,6 +46,7 @@ class Engine:
         self.draining = asyncio.Event()
         """Set once this process takes no new requests."""
         self.reader = Reader(tools.store, vault)
+        self.hearing = Hearing(self._sessions.runners, poke=self._poke, look=self._recall)
         self._admission = Admission(
             tools, sessions=self._sessions, vault=vault, bundles=bundles, reader=self.reader
         )
@@ -89,7 +92,7 @@ class Engine:
         """What happens in a run, from a place on, until it has ended. Raises NotFound."""
         entry = await self.reader.entry("run", run_id, principal)
         stream = self._sessions.streams.of(run_id)
-        with stream.watched():
+        with stream.watched(), self.hearing.watching(entry.stream, run_id):
             if not stream.fed:
                 self._sessions.streams.recall(run_id, await self.reader.events_of(entry))
             async for item in stream.follow(after):
@@ -98,7 +101,7 @@ class Engine:
     async def wait(self, accepted: Accepted, principal: Principal, *, timeout_s: float) -> RunView:
         """The run once it has ended or waits for a person, or as it is when the time is over."""
         stream = self._sessions.streams.of(accepted.run_id)
-        with stream.watched():
+        with stream.watched(), self.hearing.watching(accepted.session_id, accepted.run_id):
             if not await self._rests(accepted):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout_s):
@@ -118,16 +121,19 @@ class Engine:
         entry = await self._store.entry("run", accepted.run_id)
         if entry is None or entry.status == "running":
             return False
-        return entry.status != "held" or accepted.session_id not in self._sessions.runners
+        return entry.status not in {"held", DEAD} or accepted.session_id not in self._sessions.runners
 
     async def _until_rest(self, accepted: Accepted, stream: RunStream) -> None:
         async for item in stream.follow():
             runner = self._sessions.runners.get(accepted.session_id)
             if item.type == "run.finished":
                 return
-            if item.type == "run.held" and runner is not None:
-                await runner.settle()
-                if _waits_for_people(runner.session, accepted.run_id):
+            if item.type in {"run.held", "run.parked"}:
+                if runner is not None:
+                    await runner.settle()
+                if await self._rests(accepted) or (
+                    runner and _waits_for_people(runner.session, accepted.run_id)
+                ):
                     return
 
     # --- what people decide -------------------------------------------------------------------------------------------
@@ -195,10 +201,26 @@ class Engine:
         """Ask for the end of a run; without effect on one that has ended. Raises NotFound."""
         entry = await self.reader.entry("run", run_id, principal)
         by = self._vault.owner_of(principal.tenant, principal.user)
-        if entry.status in {"queued", "running", "held"}:
+        if entry.status in {"queued", "running", "held", DEAD}:
             await self._sessions.post(
                 entry.stream, inbox.Cancelled(run_id=run_id, by=by, reason=reason[:100])
             )
+
+    async def retry(self, run_id: str, principal: Principal) -> None:
+        """Let a run go on that was parked because it had cost one writer after the other its life.
+
+        Raises:
+            NotFound: no such run.
+            Forbidden: this is for operators.
+            Conflict: the run is not parked.
+        """
+        entry = await self.reader.entry("run", run_id, principal)
+        if not principal.has("operator"):
+            raise Forbidden("Retrying a run needs the role `operator`.")
+        by = self._vault.owner_of(principal.tenant, principal.user)
+        again = inbox.Retry(run_id=run_id, by=by, parked_us=entry.updated_us)
+        if entry.status != DEAD or not await self._sessions.post(entry.stream, again):
+            raise Conflict("Only a run that was given up (`dead`) can be retried.")
 
     async def feedback(
         self,
@@ -259,10 +281,20 @@ class Engine:
         """Tell watchers what is recorded of runs that go on in another process."""
         at_hand = {runner.session.run.id for runner in self.runners.values() if runner.session.run}
         for run_id in set(self._sessions.streams.run_ids) - at_hand:
-            entry = await self._store.entry("run", run_id)
-            if entry is None or entry.status == "held" or entry.stream in self._sessions.runners:
-                continue
+            await self._recall(run_id)
+
+    async def _recall(self, run_id: str) -> None:
+        entry = await self._store.entry("run", run_id)
+        if entry is None or entry.stream in self._sessions.runners:
+            return
+        stream = self._sessions.streams.of(run_id)
+        rests = entry.status in {"held", DEAD}
+        if not rests or stream.rested_us != entry.updated_us:
+            stream.rested_us = entry.updated_us if rests else 0
             self._sessions.streams.recall(run_id, await self.reader.events_of(entry))
+
+    def _poke(self, session_id: str) -> None:
+        self._sessions.runners[session_id].poke(inbox_changed=True)
 
     def begin_draining(self) -> None:
         """Take no new requests."""
@@ -286,4 +318,4 @@ def _is_open(session: Session, run_id: str) -> bool:
 
 
 def _waits_for_people(session: Session, run_id: str) -> bool:
-    return session.run is not None and session.run.id == run_id and held_step(session.run)
+    return session.run is not None and session.run.id == run_id and waits_for_people(session.run)

@@ -56,11 +56,12 @@ def _with_step(session: Session, step: Step, *, cost_nano_usd: int = 0) -> Sessi
 
 
 def _hold_clock(run: Run) -> Run:
-    """Stop the run's clock while all that is left to do waits for a person."""
+    """Stop the run's clock while it is parked, or all that is left to do waits for a person."""
     open_steps = [
         step for step in run.steps.values() if step.phase not in {Phase.DONE, Phase.FAILED, Phase.REFUSED}
     ]
-    waiting = bool(open_steps) and all(step.phase is Phase.HELD for step in open_steps)
+    held = bool(open_steps) and all(step.phase is Phase.HELD for step in open_steps)
+    waiting = run.parked or held
     if waiting and run.held_since is None:
         return replace(run, held_since=run.last_at)
     if not waiting and run.held_since is not None:
@@ -110,8 +111,20 @@ def _resumed(session: Session, _event: ev.Event, data: ev.RunResumed) -> Session
     return replace(session, run=replace(run, steps=steps, attempts=data.attempt))
 
 
+def _parked(session: Session, _event: ev.Event, _data: ev.RunParked) -> Session:
+    return replace(session, run=_hold_clock(replace(_running(session), parked=True)))
+
+
+def _retried(session: Session, _event: ev.Event, _data: ev.RunRetried) -> Session:
+    run = _hold_clock(replace(_running(session), parked=False, attempts=0))
+    return replace(session, run=replace(run, held_s=run.held_s + run.active_s))
+
+
 def _cancel_requested(session: Session, _event: ev.Event, data: ev.CancelRequested) -> Session:
-    return replace(session, run=replace(_running(session), cancelled_by=data.by))
+    run = replace(_running(session), cancelled_by=data.by)
+    if run.parked:
+        run = _hold_clock(replace(run, parked=False, attempts=0))
+    return replace(session, run=run)
 
 
 def _run_finished(session: Session, _event: ev.Event, data: ev.RunFinished) -> Session:
@@ -337,6 +350,8 @@ _FOLDS: Final[Mapping[type, Callable[[Session, ev.Event, Any], Session]]] = {
     ev.RunStarted: _run_started,
     ev.InputChecked: _input_checked,
     ev.RunResumed: _resumed,
+    ev.RunParked: _parked,
+    ev.RunRetried: _retried,
     ev.CancelRequested: _cancel_requested,
     ev.RunFinished: _run_finished,
     ev.StepIntended: _intended,

@@ -55,6 +55,19 @@ class Cancelled(_Item, frozen=True, kw_only=True, tag="cancel"):
         return f"cancel:{self.run_id}"
 
 
+class Retry(_Item, frozen=True, kw_only=True, tag="retry"):
+    """Somebody wants a parked run to go on."""
+
+    run_id: str
+    by: str
+    parked_us: int
+    """When it was parked: each time, it can be retried once."""
+
+    @property
+    def key(self) -> str:
+        return f"retry:{self.run_id}:{self.parked_us}"
+
+
 class Feedback(_Item, frozen=True, kw_only=True, tag="feedback"):
     """What somebody thought of a run."""
 
@@ -83,7 +96,7 @@ class Close(_Item, frozen=True, kw_only=True, tag="close"):
         return f"close:{self.since}" if self.since else "close"
 
 
-Item = QueuedRun | Decided | Cancelled | Feedback | Close
+Item = QueuedRun | Decided | Cancelled | Retry | Feedback | Close
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)

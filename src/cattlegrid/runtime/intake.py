@@ -7,7 +7,7 @@ from cattlegrid.journal import events as ev
 from cattlegrid.runtime import inbox
 from cattlegrid.runtime.state import Phase, Session
 
-Folded = inbox.Decided | inbox.Cancelled | inbox.Feedback | inbox.Close
+Folded = inbox.Decided | inbox.Cancelled | inbox.Retry | inbox.Feedback | inbox.Close
 """What becomes an event when it is folded in; a waiting request becomes a run, later."""
 
 
@@ -27,6 +27,8 @@ def event_of(
             return _decided(item, session)
         case inbox.Cancelled():
             return _cancelled(item, session, waiting)
+        case inbox.Retry():
+            return _retried(item, session)
         case inbox.Feedback():
             return _feedback(item)
         case inbox.Close():
@@ -66,6 +68,13 @@ def _cancelled(item: inbox.Cancelled, session: Session, waiting: Collection[str]
     if item.run_id in waiting:
         return None
     return ev.NewEvent(ev.OperatorActed(action="cancel_too_late", by=item.by, subject=item.run_id))
+
+
+def _retried(item: inbox.Retry, session: Session) -> ev.NewEvent:
+    run = session.run
+    if run is not None and run.id == item.run_id and run.parked:
+        return ev.NewEvent(ev.RunRetried(by=item.by), run.id)
+    return ev.NewEvent(ev.OperatorActed(action="retry_too_late", by=item.by, subject=item.run_id))
 
 
 def _feedback(item: inbox.Feedback) -> ev.NewEvent:

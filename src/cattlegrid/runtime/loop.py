@@ -16,7 +16,7 @@ from cattlegrid.runtime.state import MAX_KEYED_ATTEMPTS, SETTLED, Asked, Phase, 
 LEAST_CALL_S = 0.05
 """A run with less time left than this asks nobody any more: its time is over."""
 MAX_RUN_ATTEMPTS = 5
-"""Writers that may lose their life over one run."""
+"""Writers that may lose their life over one run, before a person looks at it."""
 
 
 class Rest(msgspec.Struct, frozen=True):
@@ -108,6 +108,10 @@ class Undo(msgspec.Struct, frozen=True):
     step: Step
 
 
+class Park(msgspec.Struct, frozen=True):
+    """Leave a run that kills its writers until somebody retries or cancels it."""
+
+
 class Finish(msgspec.Struct, frozen=True):
     """End the run."""
 
@@ -132,6 +136,7 @@ Action = (
     | HoldDoubt
     | Settle
     | Undo
+    | Park
     | Finish
 )
 
@@ -143,6 +148,10 @@ def next_action(session: Session, bundle: Bundle) -> Action:
         return Rest()
     if session.outcome:
         return Finish(RunStatus.CANCELLED, "session_ended")
+    if run.parked:
+        return Wait()
+    if run.attempts > MAX_RUN_ATTEMPTS:
+        return Park()
     return _enter(run) or _go_on_with_steps(run, bundle) or _go_on_with_run(session, run, bundle)
 
 
@@ -208,7 +217,7 @@ def _resolve(step: Step, run: Run, bundle: Bundle) -> Action | None:
         return None
     if not step.has_effect and step.kind is not StepKind.RECONCILE and _ending(run, bundle) is not None:
         return Settle(step)
-    if step.repeatable and run.attempts <= MAX_RUN_ATTEMPTS:
+    if step.repeatable:
         return _once_alone(Repeat(step), run)
     if not step.has_effect or (step.tool is not None and step.tool.retry is Retry.FREE):
         return Settle(step)
@@ -233,8 +242,6 @@ def _ending(run: Run, bundle: Bundle) -> Finish | None:
     """Why the run must end now, whatever the model still wants."""
     if run.cancelled_by:
         return Finish(RunStatus.CANCELLED, "cancelled")
-    if run.attempts > MAX_RUN_ATTEMPTS:
-        return Finish(RunStatus.FAILED, "dead_letter")
     if run.chat_refused:
         return Finish(RunStatus.DENIED, "guard")
     if run.answer is None and run.active_s > bundle.limits.run_s - LEAST_CALL_S:

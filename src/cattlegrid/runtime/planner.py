@@ -1,10 +1,10 @@
 """Turns an action of the loop into a plan, by handing it to whoever makes plans of that kind."""
 
-from cattlegrid.journal.events import StepKind
+from cattlegrid.journal import events as ev
 from cattlegrid.runtime import loop
 from cattlegrid.runtime.end_plans import EndPlans
 from cattlegrid.runtime.model_plans import ModelPlans
-from cattlegrid.runtime.plan import Desk, Plan
+from cattlegrid.runtime.plan import Desk, Plan, plan_of
 from cattlegrid.runtime.state import Run, Session
 from cattlegrid.runtime.tool_plans import ToolPlans
 
@@ -22,6 +22,8 @@ class Planner:
         run = session.run
         if run is None:
             raise ValueError("no run is open")
+        if isinstance(action, loop.Park):
+            return plan_of(run, [ev.RunParked(attempts=run.attempts)])
         made = self._of_model(session, run, action) or self._of_tool(session, run, action)
         made = made or self._of_end(session, run, action)
         if made is None:
@@ -48,9 +50,9 @@ class Planner:
             case loop.Repeat(step=step):
                 return self._tools.again(session, run, step)
             case loop.Reconcile(step=step):
-                return self._tools.about(session, run, step, StepKind.RECONCILE)
+                return self._tools.about(session, run, step, ev.StepKind.RECONCILE)
             case loop.Undo(step=step):
-                return self._tools.about(session, run, step, StepKind.UNDO)
+                return self._tools.about(session, run, step, ev.StepKind.UNDO)
             case loop.HoldDoubt(step=step):
                 return self._tools.hold_doubt(session, run, step)
             case _:

@@ -37,6 +37,7 @@ _DECIDED: Final = (
     ev.StepHeld,
     ev.StepRefused,
     ev.ContextCompacted,
+    ev.RunParked,
     ev.RunFinished,
 )
 _SETTLED_OUTSIDE: Final = frozenset({"", RECONCILED_BY})

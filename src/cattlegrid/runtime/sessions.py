@@ -22,7 +22,7 @@ from cattlegrid.runtime.fold import fold_all
 from cattlegrid.runtime.locks import Locks
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.runner import SessionRunner, Tools
-from cattlegrid.runtime.state import Phase, Session, held_step
+from cattlegrid.runtime.state import Phase, Session, waits_for_people
 from cattlegrid.runtime.streams import Streams
 from cattlegrid.runtime.texts import Texts
 
@@ -134,7 +134,7 @@ class Sessions:
             if runner is None or runner.busy:
                 return
             run = runner.session.run
-            if run is None or held_step(run) or runner.failed:
+            if run is None or waits_for_people(run) or runner.failed:
                 await self._end(session_id)
             else:
                 runner.poke()
@@ -198,7 +198,7 @@ class Sessions:
             self.streams.fed(run.id)
             self.streams.recall(run.id, events)
             under_way = any(step.phase is Phase.INTENDED for step in run.steps.values())
-            if under_way or not held_step(run):
+            if under_way or not waits_for_people(run):
                 resumed = ev.RunResumed(epoch=writer.epoch, attempt=run.attempts + 1)
                 await runner.record([ev.NewEvent(resumed, run.id)])
         return runner

@@ -73,7 +73,7 @@ def run_view(events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts,
 
 def _active_s(events: Sequence[ev.Event]) -> float:
     """Seconds of the run without the time on hold, counted as the loop counts them."""
-    if not any(isinstance(event.data, ev.StepHeld) for event in events):
+    if not any(isinstance(event.data, ev.StepHeld | ev.RunParked) for event in events):
         return (events[-1].at - events[0].at).total_seconds()
     state = fold_all(
         events[0].stream, [event for event in events if not isinstance(event.data, ev.RunFinished)]

@@ -141,7 +141,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     checked: Decision | None = None
     turns: int = 0
     attempts: int = 0
-    """Writers that took this run over."""
+    """Writers that took this run over, since the start or since somebody retried it."""
+    parked: bool = False
+    """It has cost too many writers their life, and waits for somebody to retry or cancel it."""
     asked: Asked | None = None
     steps: dict[str, Step] = {}
     answer: MessageRef | None = None
@@ -199,3 +201,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 def held_step(run: Run) -> bool:
     """Whether any step of the run waits for a person."""
     return any(step.phase is Phase.HELD for step in run.steps.values())
+
+
+def waits_for_people(run: Run) -> bool:
+    """Whether nothing goes on in the run before a person says something."""
+    return run.parked or held_step(run)

@@ -69,6 +69,10 @@ def _tell(data: ev.Data) -> Told | None:
             return "run.restarted", {"attempt": attempt}
         case ev.ApprovalDecided(approval_id=approval, decision=decision):
             return "approval.decided", {"approval_id": approval, "decision": decision.value}
+        case ev.RunParked():
+            return "run.parked", {}
+        case ev.RunRetried():
+            return "run.restarted", {"attempt": 0}
         case ev.CancelRequested():
             return "run.cancelling", {}
         case ev.RunFinished(status=status, reason=reason):
@@ -113,6 +117,8 @@ class RunStream:
         self._early: list[tuple[str, ModelDelta]] = []
         self.fed = False
         """Whether a runner of this process tells what happens; if not, watchers recall what is recorded."""
+        self.rested_us = 0
+        """When the run, which goes on elsewhere, came to rest as far as watchers were told; 0 while it does not."""
 
     @property
     def closed(self) -> bool:

@@ -5,7 +5,7 @@ Each method is one round, made again and again by `Jobs`; all of them are idempo
 
 import asyncio
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Final
@@ -63,6 +63,10 @@ class Upkeep:
         jobs.every(1.0, "recovery", self.recover)
         jobs.every(5.0, "approvals", self.expire_approvals)
         jobs.every(15.0, "sessions", self.close_idle_sessions)
+
+    def listen(self) -> Callable[[], None]:
+        """Look at once at what other processes write, until the result is called."""
+        return self._store.listen(self._engine.hearing.hear)
 
     async def renew_leases(self) -> None:
         """Lengthen the leases of sessions at work; give those of idle ones back."""
@@ -154,7 +158,7 @@ class Upkeep:
                     await self._post(entry.stream, close)
 
     async def _has_open_run(self, session_id: str) -> bool:
-        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held"), limit=1)
+        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held", "dead"), limit=1)
         return bool(await self._store.entries(query))
 
     async def _live(self, kind: str, status: str) -> list[Entry]:

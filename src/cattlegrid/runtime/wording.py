@@ -29,7 +29,6 @@ _REASONS: Final = {
     "context": "the conversation has become too long",
     "cancelled": "the request was cancelled",
     "session_ended": "the session had ended",
-    "dead_letter": "the service was interrupted too often",
 }
 
 

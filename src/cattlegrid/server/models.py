@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Role = Literal["user", "author", "operator", "approver", "reviewer", "security", "admin"]
 RunStatus = Literal[
-    "queued", "running", "held", "completed", "partial", "denied", "failed", "cancelled", "erased"
+    "queued", "running", "held", "dead", "completed", "partial", "denied", "failed", "cancelled", "erased"
 ]
 SessionStatus = Literal["open", "completed", "escalated", "abandoned", "failed", "erased"]
 ApprovalStatus = Literal["pending", "in_doubt", "approve", "reject", "modify", "done", "expired", "void"]

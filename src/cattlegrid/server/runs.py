@@ -180,6 +180,24 @@ async def cancel_run(run_id: Id, call: Caller) -> Response:
 
 
 @router.post(
+    "/runs/{run_id}/retry",
+    operation_id="retryRun",
+    summary="Let a dead run go on",
+    response_model=models.Run,
+    responses={200: success("The run, which goes on."), **refusals(404, 409)},
+)
+async def retry_run(run_id: Id, call: Caller) -> Response:
+    """For operators: a run that cost one process after the other its life was given up, and is tried again from there.
+
+    What it did is on record, and no call that may have happened is made again unless its tool says so.
+    """
+    await call.services.engine.retry(run_id, call.principal)
+    return views.reply(
+        views.run(await call.services.engine.reader.run(run_id, call.principal), call.principal)
+    )
+
+
+@router.post(
     "/runs/{run_id}/feedback",
     operation_id="giveFeedback",
     summary="Say what a run was worth",

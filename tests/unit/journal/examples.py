@@ -79,6 +79,8 @@ EXAMPLES: Final[tuple[e.Data, ...]] = (
     ),
     e.InputChecked(decision=Decision.MODIFY, input_ref=ref(6), input_bytes=512, verdicts=VERDICTS),
     e.RunResumed(epoch=4, attempt=2),
+    e.RunParked(attempts=6),
+    e.RunRetried(by=OWNER),
     e.CancelRequested(by=OWNER, reason="user"),
     e.RunFinished(
         status=parts.RunStatus.PARTIAL,

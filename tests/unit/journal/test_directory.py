@@ -123,13 +123,22 @@ def test_the_end_of_a_run_voids_the_approvals_that_nobody_decided() -> None:
     assert statuses(later)[("run", RUN)] == "running"
 
 
+def test_a_parked_run_is_dead_until_it_is_retried_or_cancelled() -> None:
+    parked = play(OPENED, STARTED, e.RunParked(attempts=6))
+    assert statuses(parked)[("run", RUN)] == "dead"
+    for goes_on in (e.RunRetried(by="usr_2"), e.CancelRequested(by="usr_2")):
+        assert statuses(play(OPENED, STARTED, e.RunParked(attempts=6), goes_on))[("run", RUN)] == "running"
+    assert play(OPENED, STARTED, held(1), e.CancelRequested(by="usr_2")) == ()
+
+
 def test_every_live_status_is_one_that_a_list_of_open_things_asks_for() -> None:
-    seen = {"open", "running", "held", "pending", "in_doubt"}
+    seen = {"open", "running", "held", "dead", "pending", "in_doubt"}
     assert set(directory.LIVE_STATUSES) == seen
 
 
 def test_other_events_leave_the_directory_alone() -> None:
-    kinds = (e.SessionOpened, e.SessionClosed, e.RunStarted, e.StepHeld, e.ApprovalDecided, e.RunFinished)
+    changing = (e.SessionOpened, e.SessionClosed, e.RunStarted, e.StepHeld, e.ApprovalDecided, e.RunFinished)
+    kinds = (*changing, e.RunParked)
     context = StreamContext(stream=SESSION)
     for data in EXAMPLES:
         if not isinstance(data, kinds):

@@ -95,6 +95,11 @@ EXAMPLES: Final[tuple[tuple[str, loop.Action, loop.Action], ...]] = (
         following(*PAYS, tool("s2", "pay_once"), done("s2")),
         loop.Chat(tools_allowed=True),
     ),
+    (
+        "it has cost writer after writer its life",
+        following(*PAYS, tool("s2", "pay_once"), *(resumed(number) for number in range(1, 7))),
+        loop.Park(),
+    ),
     ("a call is held", following(*PAYS, held("s2", "pay_once")), loop.Wait()),
     (
         "the run is cancelled while a call is held",
@@ -313,11 +318,27 @@ def test_after_all_undos_the_run_ends_as_failed_even_if_one_of_them_failed() -> 
     assert ended == loop.Finish(ev.RunStatus.FAILED, "model_unavailable")
 
 
-def test_a_run_that_costs_writer_after_writer_its_life_ends() -> None:
+def test_a_run_that_costs_writer_after_writer_its_life_is_parked_until_somebody_says_what_to_do() -> None:
     once_more = [resumed(number) for number in range(1, loop.MAX_RUN_ATTEMPTS + 1)]
     assert following(*once_more) == loop.Chat(tools_allowed=True)
-    over = following(*once_more, resumed(loop.MAX_RUN_ATTEMPTS + 1))
-    assert over == loop.Finish(ev.RunStatus.FAILED, "dead_letter")
+    too_often = [*once_more, resumed(loop.MAX_RUN_ATTEMPTS + 1)]
+    assert following(*too_often) == loop.Park()
+    parked = [*too_often, ev.RunParked(attempts=loop.MAX_RUN_ATTEMPTS + 1)]
+    assert following(*parked) == loop.Wait()
+    assert following(*parked, ev.RunRetried(by="usr_2")) == loop.Chat(tools_allowed=True)
+    assert following(*parked, ev.CancelRequested(by="usr_2")) == loop.Finish(
+        ev.RunStatus.CANCELLED, "cancelled"
+    )
+
+
+def test_a_retried_run_has_its_time_and_its_attempts_anew() -> None:
+    of = replace(BUNDLE, limits=Limits(run_s=100.0))
+    lived = [resumed(number) for number in range(1, loop.MAX_RUN_ATTEMPTS + 2)]
+    parked = [*lived, ev.RunParked(attempts=loop.MAX_RUN_ATTEMPTS + 1)]
+    again = [*parked, ev.RunRetried(by="usr_2")]
+    assert following(*again, of=of, every_s=60.0) == loop.Chat(tools_allowed=True)
+    assert following(*again, *lived[:2], of=of, every_s=60.0) == loop.Finish(ev.RunStatus.PARTIAL, "time")
+    assert following(*again, *lived, of=of, every_s=1.0) == loop.Park()
 
 
 def test_a_run_that_ends_waits_for_a_doubt_to_be_settled_first() -> None:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from cattlegrid.core.errors import ToolFailed, ToolTimeout
+from cattlegrid.core.errors import Conflict, Forbidden, ToolFailed, ToolTimeout
 from cattlegrid.core.tools import NotExecuted
 from cattlegrid.journal import events as ev
 from cattlegrid.runtime import loop
 from cattlegrid.runtime.requests import RunView
 from cattlegrid.runtime.state import MAX_KEYED_ATTEMPTS
 from cattlegrid.testing.models import Stall, answer
-from cattlegrid.testing.world import STAFF, World
+from cattlegrid.testing.world import ANA, STAFF, World
 from tests.unit.runtime.bank import Bank, by_turn
 from tests.unit.runtime.support import (
     PAY_FREE,
@@ -123,8 +123,12 @@ async def test_a_keyed_call_runs_again_with_the_same_key_after_each_crash_and_th
     await approve(world, run, "done")
 
 
-async def test_a_run_that_costs_process_after_process_its_life_ends_as_a_dead_letter(build: Build) -> None:
-    world = build(bundle(), lambda request: Stall())
+@pytest.mark.requirement("replica:dead-letter")
+async def test_a_run_that_costs_process_after_process_its_life_is_dead_until_somebody_retries_it(
+    build: Build,
+) -> None:
+    healed = False
+    world = build(bundle(), lambda request: answer("Done.") if healed else Stall())
     accepted = await start(world)
     for _ in range(loop.MAX_RUN_ATTEMPTS + 1):
         await idle()
@@ -132,9 +136,36 @@ async def test_a_run_that_costs_process_after_process_its_life_ends_as_a_dead_le
         await world.crash()
         await world.recover()
     run = await world.finished(accepted)
-    assert (run.status, run.reason) == ("failed", "dead_letter")
-    assert "the service was interrupted too often" in run.output
+    assert (run.status, run.finished_at) == ("dead", None)
     assert len(world.model.requests) == 1 + loop.MAX_RUN_ATTEMPTS
+    await world.recover()
+    assert [run.id for run in await world.engine.reader.runs(STAFF, statuses=["dead"])] == [accepted.run_id]
+    with pytest.raises(Forbidden):
+        await world.engine.retry(accepted.run_id, ANA)
+    healed = True
+    await world.engine.retry(accepted.run_id, STAFF)
+    run = await world.finished(accepted)
+    assert (run.status, run.output) == ("completed", "Done.")
+    with pytest.raises(Conflict):
+        await world.engine.retry(accepted.run_id, STAFF)
+
+
+async def test_a_dead_run_can_be_cancelled_and_dies_again_if_it_is_retried_in_vain(build: Build) -> None:
+    world = build(bundle(), lambda request: Stall())
+    accepted = await start(world)
+    for _ in range(2):
+        for _ in range(loop.MAX_RUN_ATTEMPTS + 1):
+            await idle()
+            await world.crash()
+            await world.recover()
+        assert (await world.finished(accepted)).status == "dead"
+        await world.engine.retry(accepted.run_id, STAFF)
+    for _ in range(loop.MAX_RUN_ATTEMPTS + 1):
+        await idle()
+        await world.crash()
+        await world.recover()
+    await world.engine.cancel(accepted.run_id, ANA)
+    assert (await world.finished(accepted)).status == "cancelled"
 
 
 async def _ended(world: World, run_id: str) -> RunView:

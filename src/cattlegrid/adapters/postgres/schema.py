@@ -13,7 +13,7 @@ from psycopg import Error, errors
 from cattlegrid.adapters.postgres.connections import Connections
 from cattlegrid.core.errors import CattlegridError, ConfigurationError, StoreUnavailable
 
-VERSION: Final = 1
+VERSION: Final = 2
 """How many migrations there are."""
 
 _EXISTS: Final = "SELECT to_regclass('cattlegrid.schema_version') IS NOT NULL"

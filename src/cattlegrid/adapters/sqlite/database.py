@@ -12,7 +12,7 @@ from typing import Final
 
 from cattlegrid.core.errors import ConfigurationError, StoreUnavailable
 
-VERSION: Final = 1
+VERSION: Final = 2
 """How many migrations there are."""
 
 _SCHEMA: Final = Path(__file__).with_name("schema.sql")

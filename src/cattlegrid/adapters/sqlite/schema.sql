@@ -62,7 +62,7 @@ CREATE TABLE entries (
 )
  WITHOUT ROWID;
 
-CREATE INDEX entries_live ON entries (kind, status, id) WHERE status IN ('open', 'running', 'held', 'pending', 'in_doubt');
+CREATE INDEX entries_live ON entries (kind, status, id) WHERE status IN ('open', 'running', 'held', 'dead', 'pending', 'in_doubt');
 
 CREATE INDEX entries_owner ON entries (owner, kind, id);
 

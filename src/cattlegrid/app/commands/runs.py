@@ -11,17 +11,25 @@ from cattlegrid.app.connect import Purpose, connect
 from cattlegrid.app.options import JsonOption, LimitOption, Options, command_group, examples, options_of
 from cattlegrid.app.render import run_tree, runs_table
 from cattlegrid.app.terminal import err, out, print_json
+from cattlegrid.core.errors import InvalidRequest
+from cattlegrid.journal.directory import DEAD
 
 app = command_group(
-    "See what happened in a run, step by step; cancel one.",
+    "See what happened in a run, step by step; cancel one; retry one that was given up.",
     "cattlegrid runs list",
     "cattlegrid runs show last",
     "cattlegrid runs cancel run_01KAF2M8WZ",
+    "cattlegrid runs retry run_01KAF2M8WZ",
 )
 RunArgument = Annotated[str, typer.Argument(help="A run's id, its beginning, or `last`.")]
 
 
-@app.command("list", epilog=examples("cattlegrid runs list", "cattlegrid runs list --status held --json"))
+@app.command(
+    "list",
+    epilog=examples(
+        "cattlegrid runs list", "cattlegrid runs list --status held --json", "cattlegrid runs list --dead"
+    ),
+)
 def list_runs(
     context: typer.Context,
     *,
@@ -29,12 +37,19 @@ def list_runs(
         str, typer.Option("--session", "-s", help="Of this session only: an id or `last`.")
     ] = "",
     status: Annotated[
-        str, typer.Option(help="running, held, completed, partial, denied, failed or cancelled.")
+        str, typer.Option(help="running, held, dead, completed, partial, denied, failed or cancelled.")
     ] = "",
+    dead: Annotated[
+        bool,
+        typer.Option("--dead", help="Only those that were given up after killing process after process."),
+    ] = False,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
+    if dead and status not in {"", DEAD}:
+        raise InvalidRequest("--dead and --status say different things: give one of them.")
+    status = DEAD if dead else status
     asyncio.run(_list(options_of(context), session=session, status=status, limit=limit, as_json=as_json))
 
 
@@ -54,6 +69,12 @@ def show(
 def cancel(context: typer.Context, run: RunArgument) -> None:
     """Ask for the end of a run. A call that is being made is waited for; nothing new begins."""
     asyncio.run(_cancel(options_of(context), run))
+
+
+@app.command(epilog=examples("cattlegrid runs list --dead", "cattlegrid runs retry run_01KAF2M8WZ"))
+def retry(context: typer.Context, run: RunArgument) -> None:
+    """Let a run go on that was given up after it had killed one process after the other."""
+    asyncio.run(_retry(options_of(context), run))
 
 
 async def _list(options: Options, *, session: str, status: str, limit: int, as_json: bool) -> None:
@@ -82,6 +103,13 @@ async def _show(options: Options, given: str, *, full: bool, as_json: bool) -> N
             return
         run = await client.run(run_id)
     out().print(run_tree(run, full=full))
+
+
+async def _retry(options: Options, given: str) -> None:
+    async with connect(options, Purpose(runs=True)) as client:
+        run_id = await client.id_of("run", given)
+        await client.post(f"/runs/{run_id}/retry", {})
+    out().print(f"{run_id} goes on.")
 
 
 async def _cancel(options: Options, given: str) -> None:
