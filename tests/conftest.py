@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.pooler import PROGRAM, pooler
 from tests.postgres import Cluster, running
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +26,15 @@ def postgres() -> Iterator[Cluster]:
     """A real server, started when the first test wants it."""
     with running() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def pooled(postgres: Cluster) -> Iterator[Path]:
+    """The folder of a pooler's socket, in front of that server."""
+    if PROGRAM is None:
+        pytest.skip("PGBOUNCER IS NOT THERE: what runs behind it is not tested")
+    with pooler(postgres.folder) as folder:
+        yield folder
 
 
 @pytest.fixture

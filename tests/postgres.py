@@ -31,10 +31,16 @@ class Cluster:
         self._numbers = itertools.count(1)
         self._template = False
 
-    def url(self, database: str = "postgres", *, user: str = "postgres", password: str = "") -> str:
-        """Where a database is."""
+    @property
+    def folder(self) -> Path:
+        """Where the server's socket is."""
         folder = self._server.get_postmaster_info().socket_dir
-        return f"postgresql://{user}:{password}@/{database}?host={folder}"
+        assert folder is not None
+        return folder
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", folder: Path | None = None) -> str:
+        """Where a database is, at the server's own socket or at somebody's in between."""
+        return f"postgresql://{user}@/{database}?host={folder or self.folder}"
 
     def run(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
         """What the server says to a statement."""
@@ -58,6 +64,13 @@ class Cluster:
         """Delete a database, whoever uses it."""
         self.run(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
+    def disconnect(self, database: str) -> None:
+        """Cut every connection to a database; returns once the server has ended what they were at."""
+        others = f"FROM pg_stat_activity WHERE datname = '{database}'"
+        self.run(f"SELECT pg_terminate_backend(pid) {others}")
+        while self.run(f"SELECT 1 {others}"):
+            pass
+
     def _create(self, template: str, *, name: str = "") -> str:
         name = name or f"test_{next(self._numbers)}"
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
@@ -77,6 +90,8 @@ def running() -> Generator[Cluster]:
         server.ensure_pgdata_inited()
         with (folder / "postgresql.conf").open("a") as settings:
             settings.write("max_connections = 200\n")
+        access = folder / "pg_hba.conf"
+        access.write_text("local all locked scram-sha-256\n" + access.read_text())
         server.start()
         try:
             yield Cluster(server)

@@ -11,6 +11,7 @@ from cattlegrid.journal.store import JournalStore
 from cattlegrid.testing.clock import ManualClock
 from cattlegrid.testing.contracts.journal import JournalContract, JournalUnderTest
 from cattlegrid.testing.memory import MemoryJournal
+from tests.postgres import Cluster
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +131,21 @@ class TestTheJournalInPostgres(JournalContract):
     @pytest.fixture
     async def journal(self, database: str, tmp_path: Path) -> AsyncGenerator[JournalUnderTest]:
         subject = InPostgres(database, tmp_path)
+        await subject.reopen()
+        yield subject
+        await subject.close()
+
+
+@pytest.mark.requirement("journal:contract", "journal:pooler")
+class TestTheJournalBehindAPooler(JournalContract):
+    """Every transaction may run on another connection of the server: nothing is kept in a session."""
+
+    @pytest.fixture
+    async def journal(
+        self, postgres: Cluster, pooled: Path, database: str, tmp_path: Path
+    ) -> AsyncGenerator[JournalUnderTest]:
+        name = database.rpartition("@/")[2].partition("?")[0]
+        subject = InPostgres(postgres.url(name, folder=pooled), tmp_path)
         await subject.reopen()
         yield subject
         await subject.close()

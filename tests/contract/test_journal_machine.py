@@ -11,13 +11,21 @@ import tempfile
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from cattlegrid.adapters.postgres.journal import PostgresJournal
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.core.errors import AppendConflict, LeaseHeld, StoreUnavailable
 from cattlegrid.journal.codec import check_chain, decode
@@ -28,6 +36,7 @@ from cattlegrid.journal.writer import SessionWriter, Ticket, open_stream
 from cattlegrid.testing.clock import ManualClock
 from cattlegrid.testing.contracts.support import KEK, opened
 from cattlegrid.testing.memory import MemoryJournal
+from tests.postgres import Cluster
 
 T = TypeVar("T")
 
@@ -356,6 +365,42 @@ class SqliteMachine(JournalMachine):
     def teardown(self) -> None:
         super().teardown()
         shutil.rmtree(self.folder)
+
+
+class PostgresMachine(JournalMachine):
+    """The journal in a database; a crash cuts every connection, and what was under way is written or not."""
+
+    cluster: ClassVar[Cluster]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="cattlegrid-machine-"))
+        self.database = self.cluster.journal()
+
+    async def make(self) -> JournalStore:
+        url = self.cluster.url(self.database)
+        return await PostgresJournal.open(url, ledger=self.folder / "erasures.jsonl", clock=self.clock)
+
+    async def reopen(self) -> JournalStore:
+        await self.store.close()
+        return await self.make()
+
+    async def crash(self) -> JournalStore:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        self.cluster.disconnect(self.database)
+        return await self.make()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.cluster.drop(self.database)
+        shutil.rmtree(self.folder)
+
+
+@pytest.mark.requirement("journal:state-machine")
+def test_the_machine_in_postgres(postgres: Cluster) -> None:
+    PostgresMachine.cluster = postgres
+    run_state_machine_as_test(PostgresMachine, settings=settings(max_examples=12, stateful_step_count=30))
 
 
 TestTheMachineInMemory = pytest.mark.requirement("journal:state-machine")(MemoryMachine.TestCase)

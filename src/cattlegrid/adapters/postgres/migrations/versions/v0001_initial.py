@@ -46,6 +46,7 @@ def _make_streams() -> None:
         Column("lease_until_us", BigInteger),
         UniqueConstraint("stream", name="heads_stream"),
         postgresql_with={"fillfactor": 70},
+        comment="Where each stream ends and who may write to it.",
     )
     op.create_table(
         "events",
@@ -59,6 +60,7 @@ def _make_streams() -> None:
         Column("prev_hash", LargeBinary, nullable=False),
         Column("hash", LargeBinary, nullable=False),
         UniqueConstraint("stream_id", "seq", name="events_seq"),
+        comment="All events in commit order. Positions are never used again.",
     )
 
 
@@ -70,6 +72,7 @@ def _make_bodies() -> None:
         Column("wrapped", LargeBinary),
         Column("created_us", BigInteger, nullable=False, server_default=_ZERO),
         UniqueConstraint("owner", name="owners_owner"),
+        comment="Keys of users, wrapped; bundles have none.",
     )
     op.create_table(
         "bodies",
@@ -80,6 +83,7 @@ def _make_bodies() -> None:
         Column("stream_id", BigInteger, nullable=False, server_default=_ZERO),
         Column("shared", BigInteger, nullable=False, server_default=_ZERO),
         UniqueConstraint("owner_id", "digest", name="bodies_digest"),
+        comment="Sealed texts. `stream_id` brought a body first, 0 for none; `shared` when another stream brought it too.",
     )
 
 
@@ -99,6 +103,7 @@ def _make_directory() -> None:
         ),
         PrimaryKeyConstraint("kind", "id"),
         postgresql_with={"fillfactor": 70},
+        comment="The directory of sessions, runs, approvals and idempotency keys.",
     )
     op.create_index("entries_live", "entries", ["kind", "status", "id"], postgresql_where=text(_LIVE))
     op.create_index("entries_owner", "entries", ["owner", "kind", "id"])
@@ -107,6 +112,7 @@ def _make_directory() -> None:
         Column("name", _TEXT, nullable=False),
         Column("value", _TEXT, nullable=False),
         PrimaryKeyConstraint("name"),
+        comment="Small settings of the store itself.",
     )
 
 
@@ -121,6 +127,7 @@ def _make_inbox() -> None:
         Column("at_us", BigInteger, nullable=False, server_default=_ZERO),
         UniqueConstraint("id", name="inbox_id"),
         UniqueConstraint("stream", "key", name="inbox_key"),
+        comment="What writers shall fold in; `data` is NULL once they have.",
     )
     op.create_index(
         "inbox_waiting", "inbox", ["stream", "position"], postgresql_where=text("data IS NOT NULL")
