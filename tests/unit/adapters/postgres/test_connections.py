@@ -11,7 +11,7 @@ import pytest
 
 from cattlegrid.adapters.postgres.journal import PostgresJournal
 from cattlegrid.core.errors import CattlegridError, ConfigurationError, StoreUnavailable
-from cattlegrid.journal.events import CancelRequested, NewEvent
+from cattlegrid.journal.events import NewEvent, OperatorActed
 from cattlegrid.journal.verify import verify
 from cattlegrid.journal.writer import SessionWriter, new_stream
 from cattlegrid.testing.clock import ManualClock
@@ -29,7 +29,7 @@ def name_of(url: str) -> str:
 
 
 def event(by: str = "x") -> NewEvent:
-    return NewEvent(CancelRequested(by=by))
+    return NewEvent(OperatorActed(action="test", by=by))
 
 
 def writer_of(store: PostgresJournal, stream: str) -> SessionWriter:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from cattlegrid.adapters.postgres.journal import PostgresJournal
-from cattlegrid.journal.events import CancelRequested, NewEvent
+from cattlegrid.journal.events import NewEvent, OperatorActed
 from cattlegrid.journal.store import InboxItem
 from cattlegrid.journal.verify import verify
 from cattlegrid.journal.writer import SessionWriter, Ticket, new_stream
@@ -23,7 +23,7 @@ WAITING = (
 
 
 def event() -> NewEvent:
-    return NewEvent(CancelRequested(by="somebody"))
+    return NewEvent(OperatorActed(action="test", by="somebody"))
 
 
 @asynccontextmanager

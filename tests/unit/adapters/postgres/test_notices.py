@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cattlegrid.adapters.postgres.journal import PostgresJournal
-from cattlegrid.journal.events import CancelRequested, NewEvent
+from cattlegrid.journal.events import NewEvent, OperatorActed
 from cattlegrid.journal.notices import Notice
 from cattlegrid.journal.store import InboxItem
 from cattlegrid.journal.writer import new_stream
@@ -50,7 +50,7 @@ class Ear:
 async def write(store: PostgresJournal, *streams: str) -> None:
     clock = ManualClock()
     writers = [new_stream(store, stream, holder="a", lease_s=30, clock=clock) for stream in streams]
-    for ticket in [writer.append([NewEvent(CancelRequested(by="x"))]) for writer in writers]:
+    for ticket in [writer.append([NewEvent(OperatorActed(action="test", by="x"))]) for writer in writers]:
         await ticket
 
 

@@ -73,7 +73,7 @@ async def test_opening_a_current_database_loads_neither_sqlalchemy_nor_alembic(
     ("change", "says"),
     [
         (f"INSERT INTO cattlegrid.schema_version VALUES ({VERSION + 1})", "newer version"),
-        ("UPDATE cattlegrid.schema_version SET version_num = -1", "cattlegrid db upgrade"),
+        (f"DELETE FROM cattlegrid.schema_version WHERE version_num = {VERSION}", "cattlegrid db upgrade"),
     ],
 )
 async def test_a_database_of_another_version_is_refused_with_what_to_do(
