@@ -254,6 +254,19 @@ _REPLICA: Final = _area(
     },
 )
 
+_JOBS: Final = _area(
+    "jobs",
+    {
+        "contract": "Rounds, timers and batches keep one contract in this process and in PostgreSQL.",
+        "killed": "The job of a worker that was killed or stalls is done by another, with the effects of one.",
+        "one-round": "Two processes never make the same round, and rounds go on when the one that makes them dies.",
+        "stop": "What a stopped worker has not ended is done by another at once.",
+        "spread": "Thousands of tasks are put at once, each once, and shared by all workers.",
+        "outage": "Workers outlive the loss of their connections and lose no task.",
+        "schema": "The tables of the jobs are made once, in a namespace of their own, and never changed by a server.",
+    },
+)
+
 _PRIVACY: Final = _area(
     "privacy",
     {
@@ -286,6 +299,7 @@ REQUIREMENTS: Final = (
     *_INPUT,
     *_FAULT,
     *_REPLICA,
+    *_JOBS,
     *_PRIVACY,
     *_BENCH,
 )
