@@ -1,5 +1,6 @@
 """Models and providers of `cattlegrid.yaml`: what goes together, and how each mistake is said."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,10 @@ def test_a_key_in_the_file_is_refused_and_not_shown_again(tmp_path: Path, secret
     assert len(found) == 1
     assert "secret-word" not in found[0]
     assert "sk-proj" not in found[0]
+
+
+def test_the_examples_of_the_documents_are_right(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+    assert len(examples) >= 3
+    assert [problems(tmp_path, example) for example in examples] == [[]] * len(examples)
