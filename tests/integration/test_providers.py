@@ -83,6 +83,20 @@ providers:
     assert thoughts == (0 if wire.name == "openai" else 2)
 
 
+@pytest.mark.requirement("model:providers", "newcomer:scripted-or-real")
+@pytest.mark.parametrize("provider", ["openai-responses", "anthropic", "gemini"])
+async def test_without_any_key_the_scripted_model_plays_every_provider(tmp_path: Path, provider: str) -> None:
+    models = f"models:\n  main: {{provider: {provider}, model: m, price: {{input: 0, output: 0}}}}\n"
+    settings = load_settings(write(tmp_path, models), {})
+    async with open_project(settings) as project:
+        await register_agents(project.registry, settings)
+        engine = project.services.engine
+        accepted = await engine.start("guide", YOU, RunRequest(text="Hello"))
+        run = await engine.wait(accepted, YOU, timeout_s=20)
+    assert run.status == "completed"
+    assert run.output
+
+
 @pytest.mark.requirement("model:providers")
 async def test_a_model_whose_key_is_missing_stops_the_start_with_its_name(tmp_path: Path) -> None:
     models = """
