@@ -100,4 +100,5 @@ ROWS: Final[dict[str, Answer]] = {
     "reasoning between texts and calls": Answer(
         parts=(HM, WHERE, AGAIN, PARIS), reason=FinishReason.TOOL_CALLS
     ),
+    "reasoning between calls": Answer(parts=(HM, PARIS, AGAIN, ROME), reason=FinishReason.TOOL_CALLS),
 }

@@ -258,6 +258,28 @@ def test_gemini_gets_signatures_on_the_parts_that_they_came_with() -> None:
     }
 
 
+@pytest.mark.requirement("model:reasoning")
+def test_gemini_gets_a_signature_without_a_text_on_an_empty_one() -> None:
+    call: dict[str, Any] = {"functionCall": {"name": "weather", "args": {}}}
+    signed = {"text": "", "thoughtSignature": "c2ln"}
+    candidate: dict[str, Any] = {"content": {"parts": [call, signed]}, "finishReason": "STOP"}
+    message = wire_of("gemini").decode(msgspec.json.encode({"candidates": [candidate]}), UsageBound()).message
+    assert sent("gemini", ASKED, message)["contents"][1]["parts"] == [call, signed]
+
+
+@pytest.mark.requirement("model:reasoning")
+@pytest.mark.parametrize("wire", [Anthropic(), Responses()])
+def test_what_a_guard_has_cut_short_keeps_its_reasoning(wire: RecordedWire) -> None:
+    message = msgspec.structs.replace(answered(wire), text="It")
+    back = wire.sent_back(sent(wire.name, ASKED, message, RESULT))
+    assert ["thought" if isinstance(part, dict) else part for part in back] == [
+        "thought",
+        "It",
+        "thought",
+        ("a1", {"city": "Paris"}),
+    ]
+
+
 def test_gemini_is_not_sent_ids_that_it_never_gave_and_still_told_which_call_was_answered() -> None:
     called: list[dict[str, Any]] = [
         {"functionCall": {"name": name, "args": {}}} for name in ("weather", "time")
