@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from cattlegrid.adapters.spread.jobs import SpreadJobs, SpreadSettings
 from cattlegrid.core.ports import Jobs
 from cattlegrid.testing.clock import ManualClock
 from cattlegrid.testing.contracts.jobs import CONCURRENCY, JobsContract, JobsUnderTest
+from tests.postgres import Cluster
 
 pytestmark = pytest.mark.anyio
 
@@ -88,5 +90,17 @@ class TestJobsInPostgres(JobsContract):
     @pytest.fixture
     async def subject(self, database: str) -> AsyncGenerator[JobsUnderTest]:
         subject = InPostgres(database)
+        yield subject
+        await subject.close()
+
+
+@pytest.mark.requirement("jobs:contract", "jobs:pooler")
+class TestJobsBehindAPooler(JobsContract):
+    """Nothing is kept in a session, and nobody listens."""
+
+    @pytest.fixture
+    async def subject(self, postgres: Cluster, pooled: Path, database: str) -> AsyncGenerator[JobsUnderTest]:
+        name = database.partition("@/")[2].partition("?")[0]
+        subject = InPostgres(postgres.url(name, folder=pooled))
         yield subject
         await subject.close()

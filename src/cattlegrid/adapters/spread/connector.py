@@ -17,6 +17,7 @@ from psycopg import AsyncCursor, Error, errors
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from cattlegrid.adapters.ending import uninterrupted, until_cancelled
 from cattlegrid.adapters.postgres.connections import Connection, Connections
 
 NAMESPACE: Final = "cattlegrid_jobs"
@@ -70,7 +71,7 @@ class StoreConnector(BaseAsyncConnector):
         names = list(channels)
         while True:
             try:
-                await self._follow(on_notification, names)
+                await until_cancelled(self._follow(on_notification, names))
             except (Error, OSError):
                 await asyncio.sleep(_AGAIN_S)  # the table is polled as well
 
@@ -83,13 +84,16 @@ class StoreConnector(BaseAsyncConnector):
 
     async def _anywhere(self, query: str, arguments: Row) -> list[Row]:
         try:
-            with translated():
-                async with self._connections.use() as connection:
-                    return await rows_of(connection, query, arguments)
+            return await uninterrupted(self._run(query, arguments))
         except exceptions.ConnectorException as error:
             if not isinstance(error.__cause__, errors.RaiseException | errors.UniqueViolation):
                 self.broken.set()
             raise
+
+    async def _run(self, query: str, arguments: Row) -> list[Row]:
+        with translated():
+            async with self._connections.use() as connection:
+                return await rows_of(connection, query, arguments)
 
 
 @asynccontextmanager

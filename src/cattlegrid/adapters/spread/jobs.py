@@ -141,7 +141,8 @@ class SpreadJobs:
     async def __aexit__(self, *_: object) -> None:
         for task in self._at_work:
             task.cancel()
-        await asyncio.gather(*self._at_work, return_exceptions=True)
+        if self._at_work:
+            await asyncio.wait(self._at_work)
 
     async def _ready(self) -> None:
         async with self._opening:
@@ -202,7 +203,9 @@ class SpreadJobs:
             (settings.tend_s * 10, Round("reaper", lambda: self._tending.reap(stalled_s=settings.stalled_s))),
             (_FORGET_EVERY_S, Round("forget", self._tending.forget)),
         )
-        await asyncio.gather(*(_repeat(interval_s, chore) for interval_s, chore in chores))
+        async with asyncio.TaskGroup() as group:
+            for interval_s, chore in chores:
+                group.create_task(_repeat(interval_s, chore))
 
     async def _do(self, job: Job, name: str, key: str, payload: bytes) -> None:
         """Do a task, unless somebody has who died before he could say so."""

@@ -12,6 +12,7 @@ from procrastinate import sql
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 
+from cattlegrid.adapters.ending import uninterrupted
 from cattlegrid.adapters.handlers import ATTEMPTS, KEPT_S
 from cattlegrid.adapters.postgres.connections import Connection, Connections
 from cattlegrid.adapters.spread.connector import Row, rows_of, transaction
@@ -83,8 +84,10 @@ class Tending:
 
     async def put_due(self, names: Sequence[str]) -> None:
         """Put a job for each round that is due."""
-        if not await self._all(_ANY_DUE, {"names": list(names)}):
-            return
+        if await self._all(_ANY_DUE, {"names": list(names)}):
+            await uninterrupted(self._put_due(names))
+
+    async def _put_due(self, names: Sequence[str]) -> None:
         async with transaction(self._connections) as connection:
             due = await rows_of(connection, _TAKE_DUE, {"names": list(names), "prefix": ROUND})
             if due:
@@ -99,6 +102,13 @@ class Tending:
 
     async def put(self, tasks: Sequence[tuple[str, str, str, Job]]) -> int:
         """Put tasks as (name, key, batch, job); how many are new."""
+        new = await uninterrupted(self._put(tasks))
+        if new >= _BULK:
+            for statement in _ANALYZE:
+                await self._all(statement, {})
+        return new
+
+    async def _put(self, tasks: Sequence[tuple[str, str, str, Job]]) -> int:
         async with transaction(self._connections) as connection:
             columns = {"names": [t[0] for t in tasks], "keys": [t[1] for t in tasks]}
             found = await rows_of(connection, _NEW, {**columns, "batches": [t[2] for t in tasks]})
@@ -106,9 +116,6 @@ class Tending:
             jobs = {(name, key): job for name, key, _, job in reversed(tasks) if (name, key) in new}
             if jobs:
                 await self._manager.batch_defer_jobs_async([*reversed(jobs.values())], connection=connection)
-        if len(new) >= _BULK:
-            for statement in _ANALYZE:
-                await self._all(statement, {})
         return len(new)
 
     async def end(self, name: str, key: str, *, failed: bool = False) -> None:
@@ -128,6 +135,9 @@ class Tending:
 
     async def reap(self, *, stalled_s: float) -> int:
         """Free the jobs of workers that have not been heard of for so long; how many."""
+        return await uninterrupted(self._reap(stalled_s))
+
+    async def _reap(self, stalled_s: float) -> int:
         async with transaction(self._connections) as connection:
             if not (await rows_of(connection, _ALONE, {}))[0]["alone"]:
                 return 0
