@@ -66,9 +66,10 @@ class AnthropicEncoder:
         if system:
             encoded = msgspec.json.encode([{"type": "text", "text": text} for text in system])
             parts += [b',"system":', encoded[:-2], _MARK, b"]"]
-        if request.tools:
-            parts += [b',"tools":', self._tools(request.tools, mark=not system)]
-        fields = _parameters(request.params, request)
+        tools = request.tools or _called(request.messages)
+        if tools:
+            parts += [b',"tools":', self._tools(tools, mark=not system)]
+        fields = _parameters(request.params, _tool_choice(request, has_tools=bool(tools)))
         parts += [b",", msgspec.json.encode(fields)[1:-1]]
         parts.append(b',"stream":true}' if stream else b"}")
         return b"".join(parts)
@@ -143,22 +144,28 @@ def _encode_tools(tools: tuple[ToolSpec, ...], *, mark: bool) -> bytes:
     return encoded[:-2] + _MARK + b"]" if mark else encoded
 
 
-def _parameters(params: ModelParams, request: ModelRequest) -> Mapping[str, object]:
+def _called(messages: tuple[Message, ...]) -> tuple[ToolSpec, ...]:
+    """The tools that a history speaks of: without any tools a history with calls is refused."""
+    names = sorted({call.name for message in messages for call in message.tool_calls})
+    return tuple(ToolSpec(name=name, description="", parameters='{"type":"object"}') for name in names)
+
+
+def _parameters(params: ModelParams, tool_choice: Mapping[str, object] | None) -> Mapping[str, object]:
     fields: dict[str, object] = {
         "max_tokens": params.max_output_tokens or MAX_TOKENS,
         "temperature": params.temperature,
         "top_p": params.top_p,
         "stop_sequences": list(params.stop) or None,
-        "tool_choice": _tool_choice(request),
+        "tool_choice": tool_choice,
         **_thinking(params.reasoning_effort),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _tool_choice(request: ModelRequest) -> Mapping[str, object] | None:
-    if not request.tools:
+def _tool_choice(request: ModelRequest, *, has_tools: bool) -> Mapping[str, object] | None:
+    if not has_tools:
         return None
-    if not request.tools_allowed:
+    if not (request.tools and request.tools_allowed):
         return {"type": "none"}
     if request.params.parallel_tool_calls is False:
         return {"type": "auto", "disable_parallel_tool_use": True}

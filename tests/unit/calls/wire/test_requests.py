@@ -105,6 +105,16 @@ def test_without_a_system_prompt_the_tools_are_marked_and_the_last_answer_marks_
     assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "And in Paris?"}]}]
 
 
+def test_a_history_with_calls_is_sent_with_its_tools_even_when_none_are_offered() -> None:
+    """Anthropic refuses calls in a history, such as one to be summarised, of a request without tools."""
+    body = sent("anthropic", ASKED, answered(Anthropic()), RESULT, tools=(), tools_allowed=False)
+    assert [(tool["name"], tool["input_schema"]) for tool in body["tools"]] == [
+        ("weather", {"type": "object"})
+    ]
+    assert body["tool_choice"] == {"type": "none"}
+    assert "tools" not in sent("anthropic", ASKED, tools=(), tools_allowed=False)
+
+
 @pytest.mark.parametrize(
     ("effort", "fields"),
     [
