@@ -40,7 +40,7 @@ class ModelPlans:
         # The first message of a context is the system prompt.
         told = (*session.context[1:], *session.pending)
         tier = self._desk.bundle.models["default"]
-        request = _request(
+        request = self._request(
             tier,
             (self._prompt, *(self._desk.texts.message(message.ref) for message in told)),
             self._tools,
@@ -77,7 +77,7 @@ class ModelPlans:
             tools_ref=self._tools_ref,
             tools_allowed=False,
         )
-        request = _request(tier, told, (), tools_allowed=False)
+        request = self._request(tier, told, (), tools_allowed=False)
         return self._step(session, run, request, intent, again)
 
     def again(self, session: Session, run: Run, step: Step) -> Plan:
@@ -118,15 +118,20 @@ class ModelPlans:
             run, [intended], [Launch(step_id=id, kind=kind, request=judged.cleared, timeout_s=limit_s)]
         )
 
-
-def _request(
-    tier: ModelTier, messages: tuple[Message, ...], tools: tuple[ToolSpec, ...], *, tools_allowed: bool
-) -> ModelRequest:
-    return ModelRequest(
-        provider=tier.provider,
-        model=tier.model,
-        messages=messages,
-        tools=tools,
-        tools_allowed=tools_allowed,
-        params=tier.params,
-    )
+    def _request(
+        self,
+        tier: ModelTier,
+        messages: tuple[Message, ...],
+        tools: tuple[ToolSpec, ...],
+        *,
+        tools_allowed: bool,
+    ) -> ModelRequest:
+        return ModelRequest(
+            provider=tier.provider,
+            model=tier.model,
+            messages=messages,
+            tools=tools,
+            tools_allowed=tools_allowed,
+            params=tier.params,
+            images=self._desk.texts.images(messages),
+        )

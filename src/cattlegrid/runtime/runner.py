@@ -179,6 +179,8 @@ class SessionRunner:
             self.idle_since_s = self._tools.clock.monotonic_s()
 
     async def _go_on(self) -> None:
+        told = (message.ref for message in (*self.session.context, *self.session.pending))
+        await self._texts.load_images(told)
         while True:
             await self._fold_inbox()
             action = loop.next_action(self.session, self.bundle)
@@ -288,6 +290,7 @@ class SessionRunner:
     async def _begin_queued(self) -> None:
         id, item = next(iter(self._queue.items()))
         await self._texts.load([item.input_ref])
+        await self._texts.load_images([item.input_ref])
         snapshot = await self._tools.calls.snapshot(self.bundle)
         started = ev.RunStarted(
             input_ref=item.input_ref,

@@ -13,11 +13,13 @@ from msgspec.structs import replace
 
 from cattlegrid.core.canonical import canonical_json
 from cattlegrid.core.errors import IntegrityError
-from cattlegrid.core.messages import Message, ToolCall
+from cattlegrid.core.messages import Image, Message, ToolCall
 from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.store import BodyRow, JournalStore
 
 BUNDLE_PREFIX: Final = "b:"
+IMAGE_SIZE_BYTES: Final = 4_800
+"""How long the text would be that takes as many tokens as a large image, by about what providers charge for one."""
 
 _message_encoder = msgspec.json.Encoder()
 _message_decoder = msgspec.json.Decoder(Message)
@@ -79,11 +81,15 @@ class Texts:
         return body.digest
 
     def put_message(self, message: Message) -> tuple[str, int]:
-        """Remember a message; its reference and the size of its encoding in bytes."""
+        """Remember a message; its reference and its size in bytes, with what its images count for."""
         message, content = encoded(message)
         ref = self.put(content)
         self._messages[ref] = message
-        return ref, len(content)
+        return ref, len(content) + IMAGE_SIZE_BYTES * len(message.images)
+
+    def put_image(self, data: bytes, media_type: str) -> Image:
+        """Remember an image; what a message shows it by. The body goes with the next write."""
+        return Image(self.put(data), media_type)
 
     def take_unwritten(self) -> tuple[BodyRow, ...]:
         """The bodies that must travel with the write that is about to be made."""
@@ -113,6 +119,20 @@ class Texts:
         if absent:
             raise IntegrityError("A part of the record is missing.", detail=f"bodies {sorted(absent)}")
 
+    async def load_images(self, refs: Iterable[str]) -> None:
+        """Read the images that messages show; `refs` are those of the messages, which are known.
+
+        Raises:
+            IntegrityError: one of them is missing or does not open.
+        """
+        told = (self.message(ref) for ref in refs if not ref.startswith(BUNDLE_PREFIX))
+        await self.load([image.ref for message in told for image in message.images])
+
+    def images(self, messages: Iterable[Message]) -> dict[str, bytes]:
+        """The bytes of the images that messages show, as far as they are known, by reference."""
+        shown = (image.ref for message in messages for image in message.images)
+        return {ref: self._known[ref] for ref in shown if ref in self._known}
+
     def text(self, ref: str) -> str:
         """A text that is known. Raises KeyError."""
         return self._known[ref].decode("utf-8", "surrogatepass")
@@ -127,6 +147,7 @@ class Texts:
     def keep_only(self, refs: Iterable[str]) -> None:
         """Forget everything that the conversation no longer refers to, so that memory does not grow with a session."""
         kept = set(refs)
+        kept |= {image.ref for ref in kept if ref in self._messages for image in self._messages[ref].images}
         self._known = {ref: content for ref, content in self._known.items() if ref in kept}
         self._messages = {ref: message for ref, message in self._messages.items() if ref in kept}
         self._written &= kept
