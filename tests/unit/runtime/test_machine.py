@@ -1,6 +1,7 @@
 """Random requests, crashes, decisions, cancels and time: what runs promise holds whatever comes in which order."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from inspect import isawaitable, signature
 from random import Random
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from cattlegrid.core.bundle import ContextPolicy, Limits
-from cattlegrid.core.errors import CattlegridError, ModelRejected, ModelUnavailable
+from cattlegrid.core.errors import CattlegridError, Conflict, ModelRejected, ModelUnavailable
 from cattlegrid.core.messages import ModelRequest, ToolCall, Usage
 from cattlegrid.core.tools import Context
 from cattlegrid.journal import events as ev
@@ -289,12 +290,20 @@ class Machine(RuleBasedStateMachine):
             self.loop.run_until_complete(asyncio.sleep(0))
             self.loop.close()
 
+    async def _retry_parked(self) -> None:
+        """A run that has cost too many processes their life waits for an operator, who has it go on."""
+        for run in await entries(self.world, "run"):
+            if run.status == "dead":
+                with contextlib.suppress(Conflict):
+                    await self.world.engine.retry(run.id, STAFF)
+
     async def _end(self) -> None:
         self.crash.arm("")
         for _ in range(60):
             await self._collect()
             for _ in range(3):
                 await self._decide(ev.ApprovalDecision.APPROVE)
+            await self._retry_parked()
             await idle(120)
             due_s = self.world.clock.next_due_s
             self.world.clock.advance(due_s if due_s is not None else 7.0)
