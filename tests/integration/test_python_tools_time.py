@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cattlegrid.core.deadlines import Deadline
 from cattlegrid.core.errors import ToolTimeout
 from cattlegrid.core.tools import NotExecuted
-from tests.integration.tool_bench import Bench, refusal
+from tests.integration.tool_bench import KEY, Bench, refusal
 from tests.integration.tool_gate import gate
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +80,21 @@ async def test_a_tool_that_hangs_is_abandoned_and_keeps_nobody_elses_place(bench
     finally:
         await come_back(bench)
     assert await bench.call(bundle, "hang") == "late"
+
+
+@pytest.mark.parametrize("name", ["hang", "hang_hard"])
+async def test_a_late_call_is_known_by_its_key_until_it_comes_back(bench: Bench, name: str) -> None:
+    gate.shut()
+    bundle = await bench.bundle(HANGING)
+    try:
+        await refusal(bench.call(bundle, name, timeout_s=0.05), ToolTimeout)
+        assert not await bench.client.over(KEY, deadline=Deadline.after(bench.clock, 0.05))
+        assert await bench.client.over("another", deadline=Deadline.after(bench.clock, 10))
+        waiting = asyncio.ensure_future(bench.client.over(KEY, deadline=Deadline.after(bench.clock, 10)))
+        gate.open.set()
+        assert await waiting
+    finally:
+        await come_back(bench)
 
 
 async def test_calls_beyond_the_room_wait_for_their_turn(bench: Bench) -> None:

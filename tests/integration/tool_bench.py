@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -30,6 +31,9 @@ from enum import Enum
 from typing import Any
 from typing_extensions import TypedDict
 """
+
+
+KEY: Final = "key-1"
 
 
 class Bench:
@@ -75,7 +79,7 @@ def request_for(bundle: Bundle, tool: Tool, arguments: dict[str, object], undone
         principal=Principal(tenant="shop", user="ana"),
         session_id="ses_1",
         run_id="run_1",
-        idempotency_key="key-1",
+        idempotency_key=KEY,
         undone_result=undone,
     )
 

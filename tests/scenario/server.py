@@ -16,18 +16,18 @@ import httpx2
 from tests.scenario.till import clean_environ
 
 READY_S: Final = 30.0
-OPEN: Final = frozenset({"queued", "running", "held"})
+OPEN: Final = frozenset({"queued", "running", "held", "dead"})
 """Statuses of runs that have not ended."""
 
 
 class Server:
-    """One project, served by one process at a time."""
+    """One project, served by one process at a time, or by one of several that each have a `state` of their own."""
 
-    def __init__(self, root: Path, **environ: str) -> None:
+    def __init__(self, root: Path, *, state: str = ".cattlegrid", **environ: str) -> None:
         self.root: Final = root
-        self.state: Final = root / ".cattlegrid"
-        self.log: Final = root / "server.log"
-        self.environ = environ
+        self.state: Final = root / state
+        self.log: Final = root / f"server{state}.log"
+        self.environ = {"CATTLEGRID_STATE": str(self.state), **environ}
         self.prefix: Sequence[str] = ()
         """A program that starts the server, when that is not done directly."""
         self._process: subprocess.Popen[bytes] | None = None

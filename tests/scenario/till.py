@@ -32,6 +32,7 @@ approve:
   pay_big: always
 limits:
   run_s: 120
+  queue: 200
 degrade: I could not finish this.
 """
 

@@ -85,13 +85,23 @@ class PythonToolClient:
         timeout_s = deadline.remaining_s(self._clock)
         if function.signature.is_async:
             returned = await self._threads.run_async(
-                key, lambda: self._call_async(function, request, deadline), timeout_s=timeout_s
+                key,
+                lambda: self._call_async(function, request, deadline),
+                timeout_s=timeout_s,
+                call_key=request.idempotency_key,
             )
         else:
             returned = await self._threads.run(
-                key, lambda: self._call(function, request, deadline), timeout_s=timeout_s
+                key,
+                lambda: self._call(function, request, deadline),
+                timeout_s=timeout_s,
+                call_key=request.idempotency_key,
             )
         return _value(name, returned)
+
+    async def over(self, idempotency_key: str, *, deadline: Deadline) -> bool:
+        """See `ToolClient.over`: a thread that is late cannot be stopped, and may do its work yet."""
+        return await self._threads.over(idempotency_key, within_s=deadline.remaining_s(self._clock))
 
     async def snapshot(self, bundle: Bundle) -> str:
         """See `ToolClient.snapshot`.

@@ -38,7 +38,8 @@ class ToolThreads:
         self._stuck_per_tool = stuck_per_tool
         self._most_stuck = stuck
         self._stuck: Counter[str] = Counter()
-        self._abandoned: set[asyncio.Future[Returned]] = set()
+        self._abandoned: dict[asyncio.Future[Returned], str] = {}
+        """Calls that were late, and under which key they were made."""
         self._hands: Hands[Returned] = Hands()
 
     @property
@@ -46,8 +47,10 @@ class ToolThreads:
         """Calls that were abandoned and have not come back."""
         return self._stuck.total()
 
-    async def run(self, name: str, work: Callable[[], Any], *, timeout_s: float) -> Returned | None:
-        """Call `work` in a thread; None when it is late, and then it may still go on.
+    async def run(
+        self, name: str, work: Callable[[], Any], *, timeout_s: float, call_key: str = ""
+    ) -> Returned | None:
+        """Call `work` in a thread; None when it is late, and then it may still go on, as `over` tells of its key.
 
         Raises:
             NotExecuted: `work` was not called, because there is no room for it.
@@ -63,12 +66,12 @@ class ToolThreads:
                 raise NotExecuted(
                     "The machine has no thread left for this tool.", detail=str(error)
                 ) from error
-            return await self._in_time(name, returned, ends_s - loop.time())
+            return await self._in_time(name, returned, ends_s - loop.time(), call_key=call_key)
         finally:
             self._places.release()
 
     async def run_async(
-        self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], *, timeout_s: float
+        self, name: str, work: Callable[[], Coroutine[Any, Any, Any]], *, timeout_s: float, call_key: str = ""
     ) -> Returned | None:
         """Await `work` in a task of its own, which is cancelled when it is late; then None.
 
@@ -78,7 +81,7 @@ class ToolThreads:
         self._refuse_when_stuck(name)
         task = asyncio.ensure_future(_awaited(work))
         try:
-            return await self._in_time(name, task, timeout_s)
+            return await self._in_time(name, task, timeout_s, call_key=call_key)
         finally:
             task.cancel()
 
@@ -91,6 +94,13 @@ class ToolThreads:
         if self._abandoned:
             await asyncio.wait(self._abandoned)
 
+    async def over(self, call_key: str, *, within_s: float) -> bool:
+        """Whether every call under a key has come back, at the latest when the time is over."""
+        late = [call for call, key in self._abandoned.items() if key == call_key]
+        if late:
+            await asyncio.wait(late, timeout=within_s)
+        return all(call.done() for call in late)
+
     async def _enter(self, name: str, timeout_s: float) -> None:
         self._refuse_when_stuck(name)
         try:
@@ -100,21 +110,21 @@ class ToolThreads:
             raise NotExecuted("Too many tools run at once, so this one was not called.") from error
 
     async def _in_time(
-        self, name: str, call: "asyncio.Future[Returned]", timeout_s: float
+        self, name: str, call: "asyncio.Future[Returned]", timeout_s: float, *, call_key: str = ""
     ) -> Returned | None:
         try:
             await asyncio.wait({call}, timeout=max(0.0, timeout_s))
         finally:
             if not call.done():
-                self._abandon(name, call)
+                self._abandon(name, call, call_key)
         return call.result() if call.done() else None
 
-    def _abandon(self, name: str, call: "asyncio.Future[Returned]") -> None:
+    def _abandon(self, name: str, call: "asyncio.Future[Returned]", call_key: str) -> None:
         self._stuck[name] += 1
-        self._abandoned.add(call)  # a task that nobody refers to may vanish
+        self._abandoned[call] = call_key  # a task that nobody refers to may vanish
 
         def came_back(_: "asyncio.Future[Returned]") -> None:
-            self._abandoned.discard(call)
+            del self._abandoned[call]
             self._stuck[name] -= 1
             if not self._stuck[name]:
                 del self._stuck[name]

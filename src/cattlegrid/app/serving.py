@@ -25,6 +25,8 @@ from cattlegrid.telemetry.logs import configure
 DRAIN_S: Final = 20.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LAST_ANSWERS_S: Final = 5
+_LAST_REQUESTS_S: Final = 0.2
+"""For what was sent before nobody could connect any more."""
 _KEEP_ALIVE_S: Final = 75
 """Longer than proxies keep a connection that nothing comes over, so that they never use one that is just closing."""
 _BACKLOG: Final = 1_024
@@ -126,6 +128,8 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._project.settings.database_url:
+            await self._make_room(sockets or [])
         upkeep = self._project.services.upkeep
         draining = asyncio.create_task(upkeep.drain(DRAIN_S))
         told_twice = asyncio.create_task(self._told_twice.wait())
@@ -137,6 +141,21 @@ class _Server(uvicorn.Server):
             draining.cancel()
             await upkeep.drain(0)
         await super().shutdown(sockets)
+
+    async def _make_room(self, sockets: list[socket.socket]) -> None:
+        """Let other processes take the place of this one before it turns anybody away.
+
+        Whoever looks at `/ready` sends nothing more; who does not is told to connect anew, and then finds nobody.
+        """
+        self._project.services.engine.leaving.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._project.settings.leave_s):
+                await self._told_twice.wait()
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        await asyncio.sleep(_LAST_REQUESTS_S)
 
 
 def _spare_the_collector() -> None:

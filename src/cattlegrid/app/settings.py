@@ -33,7 +33,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where models are asked, by provider; keys and addresses come from the environment."""
     persona: str = "careful"
     """`CATTLEGRID_PERSONA`: who the scripted model plays when there is no real one."""
-    lease_s: float = 6.0
+    lease_s: float = 5.0
+    """`CATTLEGRID_LEASE_S`: how long a session stays with a process of which nothing is heard."""
+    leave_s: float = 3.0
+    """`CATTLEGRID_LEAVE_S`: how long a process of several is not ready, yet serves, before it stops."""
     crash_at: str = ""
     """`CATTLEGRID_CRASH_AT`, in development only: `name` or `name:occurrence` of a crash point."""
 
@@ -86,7 +89,8 @@ def load_settings(
         master_key=Secret(environ.get("CATTLEGRID_MASTER_KEY", "")),
         connections=connections_of(project.file, environ),
         persona=environ.get("CATTLEGRID_PERSONA", "careful"),
-        lease_s=_seconds(environ, "CATTLEGRID_LEASE_S", 6.0),
+        lease_s=_seconds(environ, "CATTLEGRID_LEASE_S", 5.0),
+        leave_s=_seconds(environ, "CATTLEGRID_LEAVE_S", 3.0),
         crash_at=environ.get("CATTLEGRID_CRASH_AT", ""),
     )
     if settings.scripted and chosen == "production":

@@ -113,6 +113,10 @@ class Calls:
             return await self._ask_model(request, deadline, on_delta)
         return await self._call_tool(request, deadline, result_bytes)
 
+    async def over(self, idempotency_key: str, *, deadline: Deadline) -> bool:
+        """Whether no call with this key is under way here any more; see `ToolClient.over`."""
+        return await self._tools.over(idempotency_key, deadline=deadline)
+
     async def snapshot(self, bundle: Bundle) -> str:
         """The value of the bundle's `snapshot` function, empty when it has none."""
         return await self._tools.snapshot(bundle)

@@ -50,6 +50,13 @@ class ToolClient(Protocol):
         """
         ...
 
+    async def over(self, idempotency_key: str, *, deadline: Deadline) -> bool:
+        """Whether no call with this key is under way here any more: true as soon as that is so, false at the deadline.
+
+        A call that was abandoned may go on, and have its effect late.
+        """
+        ...
+
     async def snapshot(self, bundle: Bundle) -> str:
         """The value of the bundle's `snapshot` function, empty when it has none."""
         ...

@@ -13,15 +13,18 @@ from cattlegrid.core.errors import (
     ModelUnavailable,
     ToolFailed,
     ToolResultInvalid,
+    ToolTimeout,
 )
 from cattlegrid.core.ports import Clock, CrashPoints
-from cattlegrid.core.requests import ModelOutcome, ToolOutcome
+from cattlegrid.core.requests import ModelOutcome, ToolOutcome, ToolRequest
 from cattlegrid.journal import events as ev
 from cattlegrid.runtime.loop import LEAST_CALL_S
 from cattlegrid.runtime.outcomes import Recorder
 from cattlegrid.runtime.plan import Desk, Launch
 from cattlegrid.runtime.state import Run, Session
 
+_LATE_S: Final = 10.0
+"""How long a call in doubt may take to come back, at least, before a person is asked about it."""
 _MODEL_KINDS: Final = frozenset({ev.StepKind.CHAT, ev.StepKind.SUMMARY})
 
 
@@ -40,9 +43,10 @@ class Caller:
         run = session.run
         if run is None:
             raise ValueError("a call without a run")
-        if launch.kind is ev.StepKind.RECONCILE:
-            await self._until_timed_out(run, launch.subject)
         started_s = self._clock.monotonic_s()
+        if launch.kind is ev.StepKind.RECONCILE and not await self._is_over(launch, run):
+            late = ToolTimeout("The call in doubt has not come back, and may yet have its effect.")
+            return (self._failed(launch, late, started_s),)
         try:
             outcome = await self._calls.perform(
                 launch.request,
@@ -94,12 +98,22 @@ class Caller:
             limit_s = max(LEAST_CALL_S, min(limit_s, left_s))
         return Deadline.after(self._clock, limit_s)
 
-    async def _until_timed_out(self, run: Run, subject: str) -> None:
-        """Wait until the call in doubt can no longer be under way anywhere: its time-out is over."""
-        step = run.steps[subject]
-        if step.tool is None or step.intended_at is None:
-            return
-        over_at = step.intended_at + timedelta(seconds=self._desk.bundle.tools[step.tool.tool].timeout_s)
+    async def _is_over(self, launch: Launch, run: Run) -> bool:
+        """Wait until the call in doubt can no longer be under way: its time-out is over, and its thread has come back.
+
+        False when it does not come back: then only a person can tell what becomes of it.
+        """
+        step = run.steps[launch.subject]
+        if (
+            step.tool is None
+            or step.intended_at is None
+            or not isinstance(launch.request.request, ToolRequest)
+        ):
+            return True
+        timeout_s = self._desk.bundle.tools[step.tool.tool].timeout_s
+        over_at = step.intended_at + timedelta(seconds=timeout_s)
         wait_s = (over_at - self._clock.now()) / timedelta(seconds=1)
         if wait_s > 0:
             await self._clock.sleep(wait_s)
+        last = Deadline.after(self._clock, max(timeout_s, _LATE_S))
+        return await self._calls.over(launch.request.request.idempotency_key, deadline=last)

@@ -43,9 +43,12 @@ class Engine:
         self._vault = vault
         self._bundles = bundles
         self._sessions = Sessions(tools, vault=vault, bundles=bundles, settings=settings)
+        self.leaving = asyncio.Event()
+        """Set once others should take this process's place; it still serves whoever comes."""
         self.draining = asyncio.Event()
         """Set once this process takes no new requests."""
         self.reader = Reader(tools.store, vault)
+        self._waits: set[asyncio.Timeout] = set()
         self.hearing = Hearing(self._sessions.runners, poke=self._poke, look=self._recall)
         self._admission = Admission(
             tools, sessions=self._sessions, vault=vault, bundles=bundles, reader=self.reader
@@ -104,9 +107,19 @@ class Engine:
         with stream.watched(), self.hearing.watching(accepted.session_id, accepted.run_id):
             if not await self._rests(accepted):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(timeout_s):
-                        await self._until_rest(accepted, stream)
+                    async with asyncio.timeout(timeout_s) as limit:
+                        self._waits.add(limit)
+                        try:
+                            await self._until_rest(accepted, stream)
+                        finally:
+                            self._waits.discard(limit)
         return await self.reader.run(accepted.run_id, principal)
+
+    def end_waits(self, *, within_s: float) -> None:
+        """Tell whoever waits for a run how it stands, after a last while for its end to come from elsewhere."""
+        ends_s = asyncio.get_running_loop().time() + within_s
+        for limit in self._waits:
+            limit.reschedule(min(ends_s, limit.when() or ends_s))
 
     @property
     def open_streams(self) -> int:
@@ -261,8 +274,8 @@ class Engine:
         """The sessions at hand, by id."""
         return self._sessions.runners
 
-    async def attend(self, session_id: str) -> bool:
-        """See to what waits in a session; False when another process does."""
+    async def attend(self, session_id: str) -> float:
+        """See to what waits in a session; for how many seconds another process has it, 0 when none does."""
         return await self._sessions.attend(session_id)
 
     async def post(self, session_id: str, item: inbox.Item) -> bool:

@@ -98,14 +98,14 @@ class Sessions:
         """Have a session at hand."""
         self.runners[runner.session.id] = runner
 
-    async def attend(self, session_id: str) -> bool:
-        """See to what waits in a session; False when another process does."""
+    async def attend(self, session_id: str) -> float:
+        """See to what waits in a session; for how many seconds another process has it, 0 when none does."""
         try:
             runner = await self.runner(session_id)
-        except LeaseHeld:
-            return False
+        except LeaseHeld as error:
+            return error.retry_after_s or self._settings.lease_s
         runner.poke(inbox_changed=True)
-        return True
+        return 0.0
 
     async def post(self, session_id: str, item: inbox.Item) -> bool:
         """Put something into a session's inbox; False when its like was there before."""

@@ -30,6 +30,9 @@ _LOG: Final = logging.getLogger(__name__)
 _ROUND: Final = 200
 """Entries looked at in one round; the next round takes the rest."""
 _HELD_EVERY_S: Final = 10.0
+_LAST_WORD_S: Final = 3.0
+"""How long those who wait for a run that was handed over still wait before they are told that it goes on."""
+_LOOK_AGAIN_S: Final = 1.0
 _CLOCK: Final = "clock"
 
 
@@ -54,13 +57,15 @@ class Upkeep:
         self._settings = settings
         self._failures = Failures()
         self._held_due_s = 0.0
+        self._elsewhere: dict[str, float] = {}
+        """When to look again at sessions that other processes had."""
 
     def register(self, jobs: Jobs) -> None:
         """Have every round made at its own pace."""
         jobs.every(self._settings.lease_s / 3, "leases", self.renew_leases)
         jobs.every(0.5, "inboxes", self.attend_inboxes)
         jobs.every(0.5, "watchers", self._engine.catch_up)
-        jobs.every(1.0, "recovery", self.recover)
+        jobs.every(0.5, "recovery", self.recover)
         jobs.every(5.0, "approvals", self.expire_approvals)
         jobs.every(15.0, "sessions", self.close_idle_sessions)
 
@@ -92,9 +97,12 @@ class Upkeep:
 
     async def recover(self) -> None:
         """Go on with runs whose writer is gone."""
-        for entry in await self._live("run", "running"):
+        running = await self._live("run", "running")
+        for entry in running:
             if entry.stream not in self._engine.runners:
                 await self._attend(entry.stream)
+        now_s = self._clock.monotonic_s()
+        self._elsewhere = {id: due_s for id, due_s in self._elsewhere.items() if due_s > now_s}
         await self._recover_held()
 
     async def _recover_held(self) -> None:
@@ -115,11 +123,19 @@ class Upkeep:
     async def _attend(self, session_id: str) -> None:
         if not self._failures.may_try(session_id, self._clock.monotonic_s()):
             return
+        now_s = self._clock.monotonic_s()
+        if now_s < self._elsewhere.get(session_id, 0.0):
+            return
+        self._elsewhere.pop(session_id, None)
         with self._alone(session_id):
             try:
-                await self._engine.attend(session_id)
+                held_s = await self._engine.attend(session_id)
             except SessionEnded:
                 await self._close_erased(session_id)
+            else:
+                if held_s:
+                    # A lease may also be given back before it ends.
+                    self._elsewhere[session_id] = now_s + min(held_s, _LOOK_AGAIN_S)
 
     async def _post(self, session_id: str, item: inbox.Item) -> None:
         with self._alone(session_id):
@@ -261,6 +277,7 @@ class Upkeep:
         at_hand = list(self._engine.runners.items())
         cut = sum(runner.busy for _, runner in at_hand)
         await asyncio.gather(*(self._engine.drop(session_id) for session_id, _ in at_hand))
+        self._engine.end_waits(within_s=_LAST_WORD_S)
         return cut
 
 

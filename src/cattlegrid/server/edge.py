@@ -44,7 +44,7 @@ class Edge:
         correlation_id = _correlation_id(scope) or self._services.ids.correlation()
         scope[CORRELATION] = correlation_id
         started_s = self._services.clock.monotonic_s()
-        answered = _Answered(send, correlation_id)
+        answered = _Answered(send, correlation_id, last=self._services.engine.leaving.is_set())
         try:
             if self._services.engine.draining.is_set() and scope["path"] not in PROBES:
                 stopping = StoreUnavailable(
@@ -71,9 +71,10 @@ class Edge:
 class _Answered:
     """Sends on, adds the headers that all answers have, and remembers what went out."""
 
-    def __init__(self, send: Send, correlation_id: str) -> None:
+    def __init__(self, send: Send, correlation_id: str, *, last: bool) -> None:
         self._send = send
         self._correlation_id = correlation_id
+        self._last = last
         self.status = 0
         self.bytes_out = 0
 
@@ -84,6 +85,8 @@ class _Answered:
             headers["X-Correlation-Id"] = self._correlation_id
             headers["Cache-Control"] = "no-store"
             headers["X-Content-Type-Options"] = "nosniff"
+            if self._last:
+                headers["Connection"] = "close"  # the client's next request goes to a process that stays
         elif message["type"] == "http.response.body":
             self.bytes_out += len(message.get("body", b""))
         await self._send(message)

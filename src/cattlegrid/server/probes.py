@@ -126,7 +126,9 @@ async def info(call: Caller) -> Response:
 
 async def _reasons(services: Services) -> list[str]:
     """Why runs are not taken, each as a sentence without internals."""
-    reasons = ["The service is stopping."] if services.engine.draining.is_set() else []
+    engine = services.engine
+    stopping = engine.leaving.is_set() or engine.draining.is_set()
+    reasons = ["The service is stopping."] if stopping else []
     try:
         async with asyncio.timeout(services.settings.ready_wait_s):
             await services.ready()

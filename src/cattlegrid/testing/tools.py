@@ -54,6 +54,10 @@ class FunctionTools:
             raise ToolFailed("The tool failed.", detail="".join(traceback.format_exception(error))) from error
         return msgspec.json.encode(value).decode()
 
+    async def over(self, idempotency_key: str, *, deadline: Deadline) -> bool:
+        """Always: a function that is late is cancelled."""
+        return True
+
     async def snapshot(self, bundle: Bundle) -> str:
         return self._snapshot
 

@@ -1,13 +1,17 @@
 """Calls whose outcome nobody knows: who is asked, when, and what becomes of the answer."""
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import pytest
 
+from cattlegrid.core.deadlines import Deadline
 from cattlegrid.core.errors import InvalidRequest, ToolFailed
+from cattlegrid.core.ports import Clock
 from cattlegrid.journal import events as ev
 from cattlegrid.runtime.requests import RunView
 from cattlegrid.testing.models import answer
+from cattlegrid.testing.tools import FunctionTools
 from cattlegrid.testing.world import ANA, STAFF, World, tool_of
 from tests.unit.runtime.bank import Bank, by_turn
 from tests.unit.runtime.support import (
@@ -105,6 +109,52 @@ async def test_a_person_has_a_call_in_doubt_made_again_or_says_that_it_did_not_h
     assert told(world.model.requests[-1]) == [word]
     keys = {request.idempotency_key for request in world.tools.requests}
     assert len(keys) == 1
+
+
+class Late(FunctionTools):
+    """Tools whose late calls go on, as threads do, until the door opens; or for ever."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., object]], *, clock: Clock, ever: bool) -> None:
+        super().__init__(functions, clock=clock)
+        self.door = Door()
+        self._ever = ever
+
+    async def over(self, idempotency_key: str, *, deadline: Deadline) -> bool:
+        await self.door.enter()
+        return self._ever
+
+
+@pytest.mark.parametrize("ever", [True, False])
+async def test_a_late_call_that_still_runs_is_not_asked_about_before_it_has_come_back(
+    build: Build, *, ever: bool
+) -> None:
+    late, paid = Door(), list[int]()
+
+    async def pay(id: int) -> object:
+        await late.enter()
+        return {"paid": id}
+
+    world = build(bundle(PAY_FOUND, FOUND), by_turn(calls(("pay_once", 1)), answer("Paid.")))
+
+    def find_payment(id: int) -> object:
+        return paid or None
+
+    functions: dict[str, Callable[..., object]] = {"pay_once": pay, "find_payment": find_payment}
+    world.tool_client = tools = Late(functions, clock=world.clock, ever=ever)
+    world.restart()
+    accepted = await start(world)
+    await passing(world, tools.door.reached.wait())
+    assert [request.tool.name for request in tools.requests] == ["pay_once"]
+    paid.append(1)  # the thread does its work after its time
+    tools.door.open()
+    run = await world.finished(accepted)
+    if ever:
+        assert (run.status, told(world.model.requests[-1])) == ("completed", ["[1]"])
+        assert [request.tool.name for request in tools.requests] == ["pay_once", "find_payment"]
+    else:
+        assert (run.status, run.approvals[0].reason) == ("held", "in_doubt")
+        assert [request.tool.name for request in tools.requests] == ["pay_once"]
+        await approve(world, run, "done")
 
 
 async def test_a_second_doubt_about_the_same_call_is_another_question(build: Build) -> None:
