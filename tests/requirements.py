@@ -198,6 +198,22 @@ _SERVER: Final = _area(
     },
 )
 
+_IDENTITY: Final = _area(
+    "identity",
+    {
+        "tokens": "A token of the configured issuer lets its user in while signature, issuer, audience and times hold.",
+        "algorithms": "Signatures count by declared algorithms and public keys of their kind only, never by a shared secret.",
+        "mutations": "No token that was changed in any way authenticates.",
+        "claims": "Claims become tenant, user and roles as declared, and what is not declared grants nothing.",
+        "rotation": "A rotated key of the issuer counts without a restart, and nonsense does not make us ask it often.",
+        "stale": "While the issuer is away, kept keys serve for a bounded time; then tokens are refused and keys go on.",
+        "issuer": "Keys are found by the issuer's discovery document, and nothing of it is followed elsewhere.",
+        "permissions": "One table says what each role may do; a route without an entry lets nobody in.",
+        "tenants": "Nothing of another tenant is seen, touched, or told from what does not exist.",
+        "audit": "Every operator action is on record with who, what, when and credential before it is done.",
+    },
+)
+
 _CLI: Final = _area(
     "cli",
     {
@@ -296,6 +312,7 @@ REQUIREMENTS: Final = (
     *_SCRIPTED,
     *_SUPPORT,
     *_SERVER,
+    *_IDENTITY,
     *_CLI,
     *_INPUT,
     *_FAULT,

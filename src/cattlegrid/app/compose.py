@@ -27,6 +27,7 @@ from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
 from cattlegrid.adapters.seal_log import SealLog
 from cattlegrid.adapters.stores import open_journal
+from cattlegrid.app.identity import tokens_of
 from cattlegrid.app.settings import Settings, load_settings
 from cattlegrid.calls.perform import Calls, Clients
 from cattlegrid.calls.ports import ModelClient
@@ -152,6 +153,7 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
         parts = await _parts(opened, registry, models, stack)
         chores = _Chores(opened, parts.upkeep)
         jobs = InProcessJobs(opened.clock)
+        parts = msgspec.structs.replace(parts, tokens=tokens_of(settings, opened.clock, jobs))
         parts.upkeep.register(jobs)
         jobs.every(SEAL_S, "seals", chores.seal)
         jobs.every(RETIRE_S, "retention", chores.retire)

@@ -7,9 +7,10 @@ from typing import Final
 
 from cattlegrid.app.state import StateFolder
 from cattlegrid.core.errors import Unauthenticated
+from cattlegrid.release.identity import DEFAULT_TENANT
 from cattlegrid.server.keys import KeyRing, NewKey
 
-TENANT: Final = "default"
+TENANT: Final = DEFAULT_TENANT
 OPERATOR: Final = "operator@example.com"
 
 _KEYS: Final = {

@@ -15,6 +15,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     key: str = ""
     debug: bool = False
+    tenant: str = ""
+    """Of commands that know of tenants; empty for the default one."""
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

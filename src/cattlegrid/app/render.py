@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cattlegrid.app.terminal import ago, clean, count, one_line, seconds
-from cattlegrid.app.views import ApiKey, Approval, Difference, Replay, Run, Session, Step
+from cattlegrid.app.views import ApiKey, Approval, AuditLine, Difference, Replay, Run, Session, Step
 from cattlegrid.core.money import format_usd
 
 _STYLES: Final = {
@@ -169,6 +169,22 @@ def keys_table(keys: Sequence[ApiKey]) -> Group:
         for key in keys
     ]
     return _table(("KEY", "STATE", "MADE", "FOR", "ROLES"), rows)
+
+
+def audit_table(lines: Sequence[AuditLine]) -> Group:
+    """What operators did, one action in a line."""
+    rows = [
+        (
+            Text(f"{line.at.astimezone():%Y-%m-%d %H:%M:%S}"),
+            Text(one_line(line.who or line.by) or "(this machine)"),
+            Text(line.action, style="bold"),
+            Text(one_line(line.subject)),
+            Text(line.outcome, style="" if line.outcome == "done" else "red"),
+            Text(f"{line.credential} {line.credential_id}".strip(), style="dim"),
+        )
+        for line in lines
+    ]
+    return _table(("WHEN", "WHO", "ACTION", "SUBJECT", "OUTCOME", "SHOWED"), rows)
 
 
 # --- one thing in full ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from cattlegrid.adapters.clock import SystemClock
 from cattlegrid.app.compose import OpenProject, open_project
+from cattlegrid.app.identity import record_configuration
 from cattlegrid.app.settings import Settings
 from cattlegrid.app.state import RunningServer, StateFolder
 from cattlegrid.core.errors import ConfigurationError
@@ -67,8 +68,9 @@ def serve(serving: Serving) -> None:
 
 async def _serve(serving: Serving, state: StateFolder, listener: socket.socket) -> None:
     async with open_project(serving.settings) as project:
+        await record_configuration(serving.settings, project.services.engine.audit)
         await serving.prepare(project)
-        await check_bind(serving.host, project.services.keys)
+        await check_bind(serving.host, project.services.keys, tokens=project.services.tokens is not None)
         app = project.app
         if not isinstance(app, FastAPI):
             raise TypeError("the project's app is the server's")

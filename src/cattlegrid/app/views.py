@@ -126,3 +126,16 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
     keys: int
+
+
+class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    at: datetime
+    tenant: str
+    action: str
+    subject: str
+    outcome: str
+    by: str
+    who: str
+    credential: str
+    credential_id: str

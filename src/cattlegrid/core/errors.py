@@ -5,6 +5,7 @@
     │   ├── TooLarge
     │   └── BundleInvalid         a bundle's files are wrong; carries `Problem`s
     ├── Unauthenticated
+    ├── IdentityUnavailable       who signs tokens cannot be asked for its keys
     ├── Forbidden
     ├── NotFound                  also for what belongs to somebody else
     ├── Conflict
@@ -93,6 +94,10 @@ class BundleInvalid(InvalidRequest):
 
 class Unauthenticated(CattlegridError):
     code = "unauthenticated"
+
+
+class IdentityUnavailable(CattlegridError):
+    code = "identity_unavailable"
 
 
 class Forbidden(CattlegridError):

@@ -52,6 +52,11 @@ def step_id(run_id: str, number: int) -> str:
     return f"stp_{run_id.removeprefix('run_')}_{number:03d}"
 
 
+def audit_id(seq: int) -> str:
+    """The id of the line of the audit that is event `seq` of the control stream; ids sort as the lines were written."""
+    return f"aud_{seq:012d}"
+
+
 def approval_id(step: str) -> str:
     """The id of the approval that a held step waits for."""
     return f"apr_{step.removeprefix('stp_')}"

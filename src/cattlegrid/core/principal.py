@@ -2,6 +2,8 @@
 
 import msgspec
 
+from cattlegrid.core.permissions import Permission, allows
+
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """A user of a tenant, with the roles that the key or token grants."""
@@ -9,7 +11,11 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     user: str
     roles: frozenset[str] = frozenset()
+    credential: str = ""
+    """What proved it: `key` (an API key), `oidc` (a token), `local` (the command line on the machine itself)."""
+    credential_id: str = ""
+    """Which one, where it has an id that may be told."""
 
-    def has(self, role: str) -> bool:
-        """Whether one of the roles is `role`; `admin` has them all."""
-        return role in self.roles or "admin" in self.roles
+    def may(self, permission: Permission) -> bool:
+        """Whether one of the roles has this permission."""
+        return allows(permission, self.roles)

@@ -4,9 +4,10 @@
     run          running, held, dead (parked until somebody retries it), then how it ended (`RunStatus`)
     approval     pending or in_doubt, then its decision (`ApprovalDecision`), or `void` when its run ended before it
     idempotency  from the keyed digest of a client's key to the run
+    audit        what an operator did, in the control stream; its status is how it failed, if it did
 
-`index` is pure: the writer keeps the `StreamContext` that it returns and hands it back with the next event. Streams
-that are no sessions have no entries. A session's `updated_us` moves when a run starts or ends, and when it closes.
+`index` is pure: the writer keeps the `StreamContext` that it returns and hands it back with the next event. Other
+streams have no entries but the audit's. A session's `updated_us` moves when a run starts or ends, and when it closes.
 """
 
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from typing import Any, Final
 
 import msgspec
 
+from cattlegrid.core.ids import audit_id
 from cattlegrid.journal.codec import micros
 from cattlegrid.journal.events import (
+    CONTROL_STREAM,
     ApprovalDecided,
     CancelRequested,
     Event,
+    OperatorActed,
     RunFinished,
     RunParked,
     RunRetried,
@@ -35,6 +39,7 @@ SESSION: Final = "session"
 RUN: Final = "run"
 APPROVAL: Final = "approval"
 IDEMPOTENCY: Final = "idempotency"
+AUDIT: Final = "audit"
 
 OPEN: Final = "open"
 RUNNING: Final = "running"
@@ -167,6 +172,17 @@ def _finished(context: StreamContext, event: Event, data: RunFinished) -> Change
     )
 
 
+def _acted(context: StreamContext, event: Event, data: OperatorActed) -> Change:
+    if not data.tenant or event.stream != CONTROL_STREAM:
+        return context, ()
+    plain = _entry(
+        context, event, kind=AUDIT, id=audit_id(event.seq), status=data.outcome, ref=str(event.seq)
+    )
+    # Without an owner: that somebody is erased must not fence the control stream.
+    entry = msgspec.structs.replace(plain, tenant=data.tenant, owner="", agent="")
+    return context, (EntryChange(entry=entry, create=True),)
+
+
 _HANDLERS: Final[MappingProxyType[type, Callable[[StreamContext, Event, Any], Change]]] = MappingProxyType(
     {
         SessionOpened: _opened,
@@ -178,5 +194,6 @@ _HANDLERS: Final[MappingProxyType[type, Callable[[StreamContext, Event, Any], Ch
         RunRetried: _goes_on,
         CancelRequested: _goes_on,
         RunFinished: _finished,
+        OperatorActed: _acted,
     }
 )

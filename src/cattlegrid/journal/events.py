@@ -301,11 +301,22 @@ class SessionRetired(_Data, frozen=True, kw_only=True, tag="session_retired.1"):
 
 
 class OperatorActed(_Data, frozen=True, kw_only=True, tag="operator_acted.1"):
-    """An action of an operator that no other event records."""
+    """Somebody who runs the service did something, or tried. Written before it is done, so that nothing is done unseen."""
 
     action: str
     by: str
+    """Pseudonym; empty for the command line on the machine itself."""
     subject: str = ""
+    """Id of what it was done to; a pseudonym for a user."""
+    tenant: str = ""
+    """In whose audit it is; empty for what no person did."""
+    credential: str = ""
+    """`key`, `oidc` or `local`."""
+    credential_id: str = ""
+    who_ref: str = ""
+    """Their name, as a body of their own: an erasure takes it, the pseudonym stays."""
+    outcome: str = ""
+    """Empty before the deed; of a second event, the code of the error that it ended with."""
 
 
 Data = (

@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str
-    """`session`, `run`, `approval` or `idempotency`."""
+    """`session`, `run`, `approval`, `idempotency` or `audit`."""
     id: str
     stream: str
     tenant: str = ""
@@ -78,7 +78,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     status: str = ""
     ref: str = ""
-    """session: digest of the bundle; run: sequence number of its first event; approval and idempotency: the run id."""
+    """session: digest of the bundle; run: sequence number of its first event; approval and idempotency: the run id;
+    audit: sequence number of its event."""
     digest: str = ""
     """idempotency: the keyed digest of the request."""
     due_us: int = 0

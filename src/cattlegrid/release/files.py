@@ -24,6 +24,7 @@ from cattlegrid.calls.wire.formats import WireName
 from cattlegrid.core.bundle import ContextPolicy, Limits, OutcomeRule
 from cattlegrid.core.messages import ModelParams
 from cattlegrid.core.money import Price, nano_usd
+from cattlegrid.release.identity import IdentityFile
 
 AGENT_FILE = "agent.yaml"
 PROJECT_FILE = "cattlegrid.yaml"
@@ -262,3 +263,5 @@ class ProjectFile(_File):
     """Servers that speak one of the formats, by the name that models use; or changes to those known by name."""
     retention: RetentionFile = RetentionFile()
     """How long data is kept."""
+    identity: IdentityFile = IdentityFile()
+    """Who may come in beside the holders of API keys."""

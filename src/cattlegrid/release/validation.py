@@ -49,6 +49,8 @@ _EXAMPLES: Final[dict[str, str]] = {
     "models": "models:` with lines such as `  default: small",
     "provider": "provider: openai",
     "model": "model: gpt-4.1-mini",
+    "issuer": "issuer: https://login.example.com/realms/shop",
+    "audience": "audience: cattlegrid",
 }
 _PATTERNS: Final[dict[str, str]] = {
     "name": "must be lower-case letters, digits, `-` and `_`, and begin with a letter",

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 from cattlegrid.core.errors import (
     AlreadyDecided,
@@ -15,8 +16,10 @@ from cattlegrid.core.errors import (
     StoreUnavailable,
     ToolArgumentsInvalid,
 )
+from cattlegrid.core.permissions import Permission
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
+from cattlegrid.journal.audit import AuditLog
 from cattlegrid.journal.directory import DEAD, IN_DOUBT
 from cattlegrid.journal.store import Entry
 from cattlegrid.journal.vault import Vault
@@ -50,6 +53,7 @@ class Engine:
         self.reader = Reader(tools.store, vault)
         self._waits: set[asyncio.Timeout] = set()
         self.hearing = Hearing(self._sessions.runners, poke=self._poke, look=self._recall)
+        self.audit = AuditLog(tools.store, vault, clock=tools.clock, holder=settings.holder)
         self._admission = Admission(
             tools, sessions=self._sessions, vault=vault, bundles=bundles, reader=self.reader
         )
@@ -168,7 +172,7 @@ class Engine:
             InvalidRequest: no decision that fits, or changed arguments that the tool would refuse.
         """
         entry = await self.reader.entry("approval", approval_id, principal)
-        if not principal.has("approver"):
+        if not principal.may(Permission.DECIDE):
             raise Forbidden("Deciding on approvals needs the role `approver`.")
         by = self._vault.owner_of(principal.tenant, principal.user)
         if by == entry.owner:
@@ -183,7 +187,6 @@ class Engine:
             arguments = await self._changed(entry, principal, arguments)
         box = await self._vault.open_owner(entry.owner)
         sealed = {text: box.seal(speakable(text)) for text in (note, arguments) if text}
-        bodies = list(sealed.values())
         item = inbox.Decided(
             approval_id=approval_id,
             decision=decision,
@@ -191,9 +194,10 @@ class Engine:
             note_ref=sealed[note].digest if note else "",
             arguments_ref=sealed[arguments].digest if arguments else "",
         )
-        await self._store.put_bodies(bodies)
-        if not await self._sessions.post(entry.stream, item):
-            raise AlreadyDecided("This approval is decided already.")
+        async with self.audit.acting(principal, decision.value, approval_id):
+            await self._store.put_bodies(list(sealed.values()))
+            if not await self._sessions.post(entry.stream, item):
+                raise AlreadyDecided("This approval is decided already.")
         return entry.ref
 
     async def _changed(self, entry: Entry, principal: Principal, arguments: str) -> str:
@@ -211,13 +215,17 @@ class Engine:
             raise InvalidRequest(error.message) from error
 
     async def cancel(self, run_id: str, principal: Principal, *, reason: str = "") -> None:
-        """Ask for the end of a run; without effect on one that has ended. Raises NotFound."""
+        """Ask for the end of a run; without effect on one that has ended.
+
+        Raises:
+            NotFound: no such run, or one that the principal may not see.
+            Forbidden: somebody else's, and the principal may not end those.
+        """
         entry = await self.reader.entry("run", run_id, principal)
-        by = self._vault.owner_of(principal.tenant, principal.user)
-        if entry.status in {"queued", "running", "held", DEAD}:
-            await self._sessions.post(
-                entry.stream, inbox.Cancelled(run_id=run_id, by=by, reason=reason[:100])
-            )
+        async with self._ending(entry, principal, "cancel") as by:
+            if entry.status in {"queued", "running", "held", DEAD}:
+                item = inbox.Cancelled(run_id=run_id, by=by, reason=reason[:100])
+                await self._sessions.post(entry.stream, item)
 
     async def retry(self, run_id: str, principal: Principal) -> None:
         """Let a run go on that was parked because it had cost one writer after the other its life.
@@ -228,12 +236,16 @@ class Engine:
             Conflict: the run is not parked.
         """
         entry = await self.reader.entry("run", run_id, principal)
-        if not principal.has("operator"):
+        if not principal.may(Permission.RETRY):
             raise Forbidden("Retrying a run needs the role `operator`.")
         by = self._vault.owner_of(principal.tenant, principal.user)
         again = inbox.Retry(run_id=run_id, by=by, parked_us=entry.updated_us)
-        if entry.status != DEAD or not await self._sessions.post(entry.stream, again):
-            raise Conflict("Only a run that was given up (`dead`) can be retried.")
+        refused = Conflict("Only a run that was given up (`dead`) can be retried.")
+        if entry.status != DEAD:
+            raise refused
+        async with self.audit.acting(principal, "retry", run_id):
+            if not await self._sessions.post(entry.stream, again):
+                raise refused
 
     async def feedback(
         self,
@@ -261,11 +273,28 @@ class Engine:
         await self._sessions.post(entry.stream, item)
 
     async def close_session(self, session_id: str, principal: Principal) -> None:
-        """End a session; an open run ends first. Raises NotFound."""
+        """End a session; an open run ends first.
+
+        Raises:
+            NotFound: no such session, or one that the principal may not see.
+            Forbidden: somebody else's, and the principal may not end those.
+        """
         entry = await self.reader.entry("session", session_id, principal)
+        async with self._ending(entry, principal, "close") as by:
+            if entry.status == "open":
+                await self._sessions.post(entry.stream, inbox.Close(by=by, reason="asked"))
+
+    @asynccontextmanager
+    async def _ending(self, entry: Entry, principal: Principal, action: str) -> AsyncGenerator[str]:
+        """The pseudonym of who ends something; what is others' takes a permission, and is on record first."""
         by = self._vault.owner_of(principal.tenant, principal.user)
-        if entry.status == "open":
-            await self._sessions.post(entry.stream, inbox.Close(by=by, reason="asked"))
+        if by == entry.owner:
+            yield by
+            return
+        if not principal.may(Permission.END_OTHERS):
+            raise Forbidden("Ending what is others' needs the role `operator`.")
+        async with self.audit.acting(principal, action, entry.id):
+            yield by
 
     # --- what upkeep needs --------------------------------------------------------------------------------------------
 

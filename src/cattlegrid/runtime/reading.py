@@ -1,6 +1,6 @@
 """Turns recorded events back into what people read: runs with their steps, approvals, sessions. Needs no lease.
 
-Who may read what is decided here, once: a user their own, an operator or approver everything of their tenant. What
+Who may read what is decided here, once: a user their own, who has `READ_ALL` everything of their tenant. What
 somebody may not see is `NotFound`, exactly like what does not exist.
 """
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from cattlegrid.core.errors import NotFound, SessionEnded
+from cattlegrid.core.permissions import Permission
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import decode
@@ -19,7 +20,6 @@ from cattlegrid.runtime.queued import QUEUED, queued_entry, queued_view
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView
 from cattlegrid.runtime.showing import STEP_EVENTS, Texts, bundle_name, refs_of, run_view
 
-_STAFF = ("operator", "approver")
 _PAGE = 100
 
 
@@ -42,7 +42,7 @@ class Reader:
 
     def _may_read(self, entry: Entry, principal: Principal) -> bool:
         own = entry.owner == self._vault.owner_of(principal.tenant, principal.user)
-        return own or _is_staff(principal)
+        return own or principal.may(Permission.READ_ALL)
 
     async def events(self, session_id: str) -> list[ev.Event]:
         """Everything recorded of a session, in order."""
@@ -65,7 +65,7 @@ class Reader:
         own = await self.events_of(entry)
         if not own:
             return await self._queued_run(entry, opened)
-        staff = _is_staff(principal)
+        staff = principal.may(Permission.READ_ALL)
         shown = [event for event in (*first, *own) if staff or not isinstance(event.data, STEP_EVENTS)]
         view = run_view(own, opened, await self.texts(entry.owner, shown), entry)
         return view if staff else replace(view, steps=(), guards=())
@@ -160,7 +160,7 @@ class Reader:
         limit: int,
         before_id: str,
     ) -> Sequence[Entry]:
-        staff = _is_staff(principal)
+        staff = principal.may(Permission.READ_ALL)
         query = EntryQuery(
             kind=kind,
             tenant=principal.tenant,
@@ -178,10 +178,6 @@ def opened_of(events: Sequence[ev.Event]) -> ev.SessionOpened:
     if not events or not isinstance(events[0].data, ev.SessionOpened):
         raise NotFound("There is no session with this id.")
     return events[0].data
-
-
-def _is_staff(principal: Principal) -> bool:
-    return any(principal.has(role) for role in _STAFF)
 
 
 def _at(at_us: int) -> datetime:

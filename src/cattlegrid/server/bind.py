@@ -16,14 +16,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def check_bind(host: str, keys: KeyRing) -> None:
-    """Refuse to listen beyond this machine before there is a key. Routes ask for a key everywhere.
+async def check_bind(host: str, keys: KeyRing, *, tokens: bool = False) -> None:
+    """Refuse to listen beyond this machine before anybody can authenticate: by a key, or by `tokens` of an issuer.
 
     Raises:
         ConfigurationError: the address is not loopback, and nobody could authenticate.
     """
-    if not is_loopback(host) and not await keys.has_any():
+    if not is_loopback(host) and not tokens and not await keys.has_any():
         raise ConfigurationError(
-            f"Refusing to listen on {host}: there is no API key, so nobody could authenticate. "
-            "Make one first with `cattlegrid keys create`, or listen on 127.0.0.1."
+            f"Refusing to listen on {host}: there is no API key and no issuer of tokens, so nobody could "
+            "authenticate. Make a key first with `cattlegrid keys create`, configure `identity.oidc`, "
+            "or listen on 127.0.0.1."
         )

@@ -20,6 +20,8 @@ PROBES: Final = frozenset({"/health", "/live", "/ready", "/metrics"})
 """Answered even while the process stops."""
 KEY_ID: Final = "cattlegrid.key_id"
 """Where `auth` leaves the id of the caller's key in the ASGI scope."""
+CREDENTIAL: Final = "cattlegrid.credential"
+"""Where `auth` leaves the kind of what the caller has shown."""
 BYTES_IN: Final = "cattlegrid.bytes_in"
 """Where `body` leaves the size of the request."""
 
@@ -113,6 +115,7 @@ def _line(scope: Scope, answered: _Answered, duration_s: float) -> Mapping[str, 
         "bytes_out": answered.bytes_out,
         "correlation_id": scope[CORRELATION],
         "key_id": scope.get(KEY_ID, ""),
+        "credential": scope.get(CREDENTIAL, ""),
         **ids,
     }
 

@@ -23,6 +23,7 @@ STATUS: Final[Mapping[str, int]] = MappingProxyType(
         "too_large": 413,
         "bundle_invalid": 400,
         "unauthenticated": 401,
+        "identity_unavailable": 503,
         "forbidden": 403,
         "not_found": 404,
         "conflict": 409,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from cattlegrid.server.models import Role
+from cattlegrid.core.permissions import Role
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 UserName = Annotated[

@@ -28,21 +28,21 @@ from cattlegrid.core.errors import (
     Unauthenticated,
 )
 from cattlegrid.core.ids import Ids
+from cattlegrid.core.permissions import ROLES
 from cattlegrid.core.ports import Clock
+from cattlegrid.core.principal import Principal
+from cattlegrid.journal.audit import LOCAL, AuditLog
 from cattlegrid.journal.codec import from_micros, micros
 from cattlegrid.journal.control import control_writer
 from cattlegrid.journal.events import KeyCreated, KeyRevoked, NewEvent
 from cattlegrid.journal.store import BodyRow, JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter
-
-ROLES: Final = ("user", "author", "operator", "approver", "reviewer", "security", "admin")
-"""What a key may be for. `user` talks to agents and reads what is its own; `admin` may do everything."""
+from cattlegrid.server.names import check_tenant, check_user
 
 _KEY: Final = re.compile(r"cg_([0-9A-HJKMNP-TV-Z]{26})_([A-Za-z0-9_-]{43})")
 _SECRET_BYTES: Final = 32
 _INDEX: Final = "apikeys"
-_USER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,200}")
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,14 +108,15 @@ class KeyRing:
         self._ids = ids
         self._holder = holder
         self._entropy = entropy
+        self._audit = AuditLog(store, vault, clock=clock, holder=holder)
         self._writing = asyncio.Lock()
 
-    async def create(self, new: NewKey, *, by: str = "") -> tuple[ApiKey, str]:
+    async def create(self, new: NewKey, *, by: Principal | None = None) -> tuple[ApiKey, str]:
         """Make a key; the key itself is the second value and is never seen again.
 
         Args:
             new: what it shall be.
-            by: pseudonym of who asks for it; empty for the command line on the machine itself.
+            by: who asks for it; None for the command line on the machine itself.
 
         Raises:
             InvalidRequest: roles that do not exist, both or neither of a user and `act_as`, or an odd name.
@@ -140,12 +141,18 @@ class KeyRing:
                 user_digest=sealed.digest,
                 user_sealed=base64.b64encode(sealed.sealed).decode(),
             )
+        audit = await self._audit.prepare(by or _local(new.tenant), "create_key", record.id)
         created = KeyCreated(
-            key_id=record.id, tenant=new.tenant, owner=record.owner, act_as=new.act_as, roles=new.roles, by=by
+            key_id=record.id,
+            tenant=new.tenant,
+            owner=record.owner,
+            act_as=new.act_as,
+            roles=new.roles,
+            by=self._pseudonym_of(by),
         )
         async with self._control() as writer:
             # On record before it works; an id in the index that leads nowhere is passed over.
-            await writer.append([NewEvent(created)])
+            await writer.append([NewEvent(created), audit.event], bodies=audit.bodies)
             await self._store.put_setting(_INDEX, _json([*await self._index(), record.id]))
             await self._put(record)
         return _shown(record, new.user), f"cg_{record.id.removeprefix('key_')}_{secret}"
@@ -167,7 +174,7 @@ class KeyRing:
             raise Unauthenticated("This API key is not valid.", detail="its user was erased")
         return _shown(record, user)
 
-    async def revoke(self, key_id: str, *, tenant: str, by: str = "") -> ApiKey:
+    async def revoke(self, key_id: str, *, tenant: str, by: Principal | None = None) -> ApiKey:
         """Make a key worthless, at once and everywhere. Without effect on one that is revoked already.
 
         Raises:
@@ -188,7 +195,7 @@ class KeyRing:
             if record.tenant == tenant
         ]
 
-    async def revoke_user(self, tenant: str, user: str, *, by: str = "") -> int:
+    async def revoke_user(self, tenant: str, user: str, *, by: Principal | None = None) -> int:
         """Revoke every key of a user; how many there were."""
         owner = self._vault.owner_of(tenant, user)
         theirs = [record for record in await self._all() if record.owner == owner and not record.revoked_us]
@@ -204,12 +211,18 @@ class KeyRing:
         """How a person is named in records."""
         return self._vault.owner_of(tenant, user)
 
-    async def _revoke(self, record: _Record, by: str) -> _Record:
+    async def _revoke(self, record: _Record, by: Principal | None) -> _Record:
         gone = msgspec.structs.replace(record, revoked_us=micros(self._clock.now()))
+        audit = await self._audit.prepare(by or _local(record.tenant), "revoke_key", record.id)
+        # Before it is on record: a key that somebody wants gone must not live on because the journal is busy.
         await self._put(gone)
+        revoked = KeyRevoked(key_id=record.id, by=self._pseudonym_of(by))
         async with self._control() as writer:
-            await writer.append([NewEvent(KeyRevoked(key_id=record.id, by=by))])
+            await writer.append([NewEvent(revoked), audit.event], bodies=audit.bodies)
         return gone
+
+    def _pseudonym_of(self, by: Principal | None) -> str:
+        return self.pseudonym(by.tenant, by.user) if by is not None else ""
 
     @asynccontextmanager
     async def _control(self) -> AsyncGenerator[SessionWriter]:
@@ -248,13 +261,6 @@ class KeyRing:
             return ""
 
 
-def check_user(name: str) -> str:
-    """A user's name as it may stand in a key or a header. Raises InvalidRequest."""
-    if not _USER.fullmatch(name) or name != name.strip():
-        raise InvalidRequest("A user's name has 1 to 200 characters, none of them a control character.")
-    return name
-
-
 def _check(new: NewKey) -> None:
     unknown = sorted(set(new.roles) - set(ROLES))
     if unknown or not new.roles:
@@ -264,8 +270,14 @@ def _check(new: NewKey) -> None:
     if new.act_as and set(new.roles) != {"user"}:
         # Its holder could be two people at once: the one who asks and the one who approves.
         raise InvalidRequest("A key that acts for users has the role `user` only.")
+    check_tenant(new.tenant)
     if new.user:
         check_user(new.user)
+
+
+def _local(tenant: str) -> Principal:
+    """Whoever can read the store and its key."""
+    return Principal(tenant=tenant, user="", credential=LOCAL)
 
 
 def _shown(record: _Record, user: str) -> ApiKey:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-Role = Literal["user", "author", "operator", "approver", "reviewer", "security", "admin"]
+from cattlegrid.core.permissions import Role
+
 RunStatus = Literal[
     "queued", "running", "held", "dead", "completed", "partial", "denied", "failed", "cancelled", "erased"
 ]
@@ -208,6 +209,34 @@ class Erased(_Out):
 
     sessions: int
     keys: int = Field(description="API keys that were revoked with it.")
+
+
+class AuditLine(_Out):
+    """Something that somebody who runs the service did."""
+
+    id: str = Field(examples=["aud_000000000042"])
+    at: datetime
+    tenant: str
+    action: str = Field(
+        description="approve, reject, modify, done, cancel, close, retry, replay, erase, create_key, revoke_key, configuration."
+    )
+    subject: str = Field(description="What it was done to: an id; a pseudonym for a user.")
+    outcome: str = Field(
+        description="`done`, or the code of the error with which it failed, on a line of its own."
+    )
+    by: str = Field(
+        description="Pseudonym of who did it; empty for the command line on the server's machine."
+    )
+    who: str = Field(description="Their name; empty once they were erased.")
+    credential: str = Field(description="What they showed: `key`, `oidc` or `local`.")
+    credential_id: str = Field(description="The id of the key, if it was one.")
+
+
+class Audit(_Out):
+    """A page of the audit, newest first."""
+
+    items: list[AuditLine]
+    next: str | None = Field(description="Give it as `before` for the next page.")
 
 
 class ApiKey(_Out):

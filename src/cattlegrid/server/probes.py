@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from cattlegrid.core.errors import CattlegridError, Forbidden, Unauthenticated
+from cattlegrid.core.permissions import Permission
 from cattlegrid.server import models, views
-from cattlegrid.server.auth import Call, Caller, maybe_authenticated, services_of
+from cattlegrid.server.auth import ONE_KEY, Call, Caller, maybe_authenticated, require, services_of
 from cattlegrid.server.bind import is_loopback
 from cattlegrid.server.contract import open_refusals, refusals, success
 from cattlegrid.server.errors import retry_after
@@ -71,9 +72,10 @@ async def _operator_or_local(
     if call is None and is_loopback(host) and not any(name in request.headers for name in _FORWARDED):
         return
     if call is None:
-        raise Unauthenticated("Send one API key, as `Authorization: Bearer` or `X-Api-Key`.")
-    if not call.principal.has("operator"):
-        raise Forbidden("This needs the role `operator`.")
+        raise Unauthenticated(ONE_KEY)
+    require(call.principal, Permission.METRICS)
+    if call.principal.tenant != call.services.settings.home_tenant:
+        raise Forbidden("Metrics count all tenants together: they are for the one that operates the service.")
 
 
 @router.get(

@@ -9,7 +9,9 @@ import msgspec
 from cattlegrid.core.bundle import BundleVersion
 from cattlegrid.core.ids import Ids
 from cattlegrid.core.ports import Clock
+from cattlegrid.core.principal import Principal
 from cattlegrid.journal.store import JournalStore
+from cattlegrid.release.identity import DEFAULT_TENANT
 from cattlegrid.runtime.engine import Engine
 from cattlegrid.runtime.replay import Replayer
 from cattlegrid.runtime.upkeep import Upkeep
@@ -33,6 +35,14 @@ class Catalogue(Protocol):
         ...
 
 
+class TokenVerifier(Protocol):
+    """Tokens of an issuer. `server.tokens` implements it."""
+
+    async def verify(self, token: str) -> Principal:
+        """Who a token speaks for. Raises Unauthenticated, Forbidden or IdentityUnavailable."""
+        ...
+
+
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How this process answers."""
 
@@ -46,6 +56,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long a request waits for the end of its run before it gets 202."""
     heartbeat_s: float = 15.0
     """How often a stream of events says that it is still there."""
+    home_tenant: str = DEFAULT_TENANT
+    """The tenant that operates this service: what counts for all tenants together is for its operators."""
     ready_wait_s: float = 2.0
     """How long the store may take to prove that it can write."""
 
@@ -63,5 +75,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     ids: Ids
     settings: ServerSettings
+    tokens: TokenVerifier | None = None
+    """None where no issuer is configured: then API keys alone let in."""
     ready: Callable[[], Awaitable[None]]
     """Returns when runs can be taken; raises a CattlegridError that says why not."""

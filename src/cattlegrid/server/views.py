@@ -14,7 +14,9 @@ from starlette.responses import Response
 from cattlegrid.core.bundle import BundleVersion
 from cattlegrid.core.messages import Usage
 from cattlegrid.core.money import NANO_PER_USD
+from cattlegrid.core.permissions import Permission
 from cattlegrid.core.principal import Principal
+from cattlegrid.journal.audit import AuditLine
 from cattlegrid.runtime.queued import QUEUED
 from cattlegrid.runtime.replay import ReplayReport
 from cattlegrid.runtime.requests import ApprovalView, RunView, SessionView, StepView
@@ -54,7 +56,7 @@ def usd(amount_nano_usd: int) -> str:
 
 def is_staff(principal: Principal) -> bool:
     """Whether somebody runs the service rather than using it."""
-    return principal.has("operator") or principal.has("approver")
+    return principal.may(Permission.READ_ALL)
 
 
 def session(view: SessionView) -> Json:
@@ -159,6 +161,11 @@ def replay(report: ReplayReport) -> Json:
         "steps_total": report.steps_total,
         "difference": None if difference is None else msgspec.structs.asdict(difference),
     }
+
+
+def audit(line: AuditLine) -> dict[str, object]:
+    """A line of the audit."""
+    return msgspec.structs.asdict(line)
 
 
 def api_key(key: ApiKey) -> dict[str, object]:

@@ -21,7 +21,16 @@ _FIELDS: Final = frozenset(
     {
         *("event", "level", "at", "logger", "error", "code", "place", "template"),
         *("method", "route", "status", "duration_ms", "duration_s", "bytes_in", "bytes_out"),
-        *("correlation_id", "key_id", "session_id", "run_id", "step_id", "approval_id", "owner"),
+        *(
+            "correlation_id",
+            "key_id",
+            "credential",
+            "session_id",
+            "run_id",
+            "step_id",
+            "approval_id",
+            "owner",
+        ),
         *("agent", "bundle", "number", "tool", "model", "provider", "kind", "attempt", "job"),
         *(
             "count",

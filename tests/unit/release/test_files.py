@@ -183,3 +183,60 @@ def test_the_schemas_for_editors_are_current() -> None:
     folder = REPOSITORY / "schemas"
     found = {path.name: path.read_text() for path in folder.glob("*.json")}
     assert found == editor_schemas(), "write them again: `cattlegrid bundle schemas schemas`"
+
+
+@pytest.mark.requirement("identity:claims", "bundle:problems")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "{audience: a}",
+            (
+                "cattlegrid.yaml:4: identity.oidc.issuer: The key `issuer` is missing. "
+                "Add `issuer: https://login.example.com/realms/shop`"
+            ),
+        ),
+        (
+            "{issuer: 'http://login.example.com', audience: a}",
+            (
+                "cattlegrid.yaml:4: identity.oidc.issuer: `http://login.example.com` is no https address. "
+                "Write it as `https://login.example.com/realms/shop`; http is for this machine only"
+            ),
+        ),
+        (
+            "{issuer: 'https://l.example.com', audience: a, algorithms: [HS256]}",
+            (
+                "cattlegrid.yaml:4: identity.oidc.algorithms[0]: `HS256` is none of the possible values. "
+                "Did you mean `RS256`?"
+            ),
+        ),
+        (
+            "{issuer: 'https://l.example.com', audience: a, tenant: t, tenant_claim: c}",
+            "cattlegrid.yaml:4: identity.oidc: `tenant` and `tenant_claim` exclude each other. Remove one of them",
+        ),
+        (
+            "{issuer: 'https://l.example.com', audience: a, admit: mapped}",
+            (
+                "cattlegrid.yaml:4: identity.oidc: With `admit: mapped` and no `roles` nobody gets in. "
+                "Add `roles_claim` and `roles`"
+            ),
+        ),
+        (
+            "{issuer: 'https://l.example.com', audience: a, roles: {ops: [root]}, roles_claim: g}",
+            (
+                "cattlegrid.yaml:4: identity.oidc.roles.ops[0]: `root` is none of the possible values. "
+                "Choose one of `admin`, `approver`, `author`, `operator`, `reviewer`, `security`, `user`"
+            ),
+        ),
+        (
+            "{issuer: 'https://l.example.com', audience: a, roles: {ops: [operator]}}",
+            (
+                "cattlegrid.yaml:4: identity.oidc: `roles` and `roles_claim` belong together. "
+                "Name the claim, and what its values grant"
+            ),
+        ),
+    ],
+)
+def test_mistakes_in_who_may_come_in_are_said_with_their_fix(text: str, problem: str) -> None:
+    models = "models:\n  small: {provider: openai, model: gpt-4.1-mini}\nidentity:\n"
+    assert project_problems(f"{models}  oidc: {text}\n") == [problem]

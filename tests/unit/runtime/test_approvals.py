@@ -290,8 +290,9 @@ async def test_a_thumb_an_approval_and_a_cancel_during_a_run_are_each_recorded_o
     )
     await world.settled()
     recorded = await kinds(world, run.session_id)
-    assert (recorded.count("FeedbackGiven"), recorded.count("ApprovalDecided")) == (3, 2)
-    assert recorded.count("CancelRequested") == 1
+    assert (recorded.count("FeedbackGiven"), recorded.count("CancelRequested")) == (3, 1)
+    # A decision is in the audit first, so that the cancel may overtake it: then the record says that it came too late.
+    assert recorded.count("ApprovalDecided") + recorded.count("OperatorActed") == 2
     assert (await show(world, run.id)).status == "cancelled"
     assert len(till.payments) <= 1
     await world.engine.feedback(run.id, ANA, thumb="down", text="In the end")

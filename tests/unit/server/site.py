@@ -146,7 +146,9 @@ async def open_site(
 ) -> Site:
     """A server whose model plays a script."""
     world = World(bundle, model=model, functions=functions or {"find_order": _find_order, "refund": _refund})
-    plain = ServerSettings(environment="test", version="0.0.0", started_at=world.clock.now(), run_wait_s=5.0)
+    plain = ServerSettings(
+        environment="test", version="0.0.0", started_at=world.clock.now(), run_wait_s=5.0, home_tenant="shop"
+    )
     site = Site(world, replace(plain, **(settings or {})))
     await site.key("ana", ANA)
     await site.key("bo", BO)

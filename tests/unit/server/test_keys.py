@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from cattlegrid.core.errors import ConfigurationError, InvalidRequest, NotFound, Unauthenticated
+from cattlegrid.core.permissions import Permission
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.server.bind import check_bind, is_loopback
@@ -40,8 +41,10 @@ async def test_the_store_holds_a_hash_and_a_sealed_name_and_neither_the_key_nor_
     assert "kim" not in stored
     assert hashlib.sha256(secret.encode()).hexdigest() in stored
     control = [event.data for event in await site.world.events(ev.CONTROL_STREAM)]
-    created = control[-1]
+    created, audited = control[-2:]
     assert isinstance(created, ev.KeyCreated)
+    assert isinstance(audited, ev.OperatorActed)
+    assert (audited.action, audited.subject, audited.credential) == ("create_key", key.id, "local")
     assert (created.key_id, created.roles, created.act_as) == (key.id, ("user",), False)
     assert "kim" not in repr(control)
 
@@ -252,4 +255,5 @@ async def test_listening_beyond_this_machine_is_refused_while_nobody_could_authe
 
 
 async def test_an_administrator_has_every_role() -> None:
-    assert Principal(tenant="t", user="u", roles=frozenset({"admin"})).has("security")
+    administrator = Principal(tenant="t", user="u", roles=frozenset({"admin"}))
+    assert all(administrator.may(permission) for permission in Permission)

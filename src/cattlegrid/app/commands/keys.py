@@ -22,19 +22,33 @@ from cattlegrid.app.render import keys_table
 from cattlegrid.app.settings import load_settings
 from cattlegrid.app.terminal import clean, err, out, print_json
 from cattlegrid.app.views import ApiKey
+from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.core.ids import Ids
+from cattlegrid.core.permissions import ROLES
 from cattlegrid.release.project import find_root
-from cattlegrid.server.keys import ROLES, KeyRing, NewKey
+from cattlegrid.server.keys import KeyRing, NewKey
 
 T = TypeVar("T")
-
 app = command_group(
     "Make and revoke API keys.",
     "cattlegrid keys create --user kim@example.com",
     "cattlegrid keys create --act-as --label 'web shop'",
     "cattlegrid keys list",
     "cattlegrid keys revoke key_01KAF2M8WZ0000000000000000",
+    "cattlegrid keys --tenant acme create --user kim@example.com",
 )
+
+
+@app.callback()
+def keys(
+    context: typer.Context,
+    *,
+    tenant: Annotated[
+        str, typer.Option(help="Whose keys; default: `default`. With --url it is that of your own key.")
+    ] = "",
+) -> None:
+    """Make and revoke API keys."""
+    context.obj = msgspec.structs.replace(options_of(context), tenant=tenant)
 
 
 class CreatedKey(ApiKey, frozen=True, kw_only=True):
@@ -63,8 +77,10 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, this once: only its hash is stored."""
-    new = NewKey(tenant=TENANT, user=user, act_as=act_as, roles=tuple(role or ("user",)), label=label)
-    made = asyncio.run(_with_keys(options_of(context), lambda keys: keys.create(new)))
+    options = options_of(context)
+    roles = tuple(role or ("user",))
+    new = NewKey(tenant=options.tenant or TENANT, user=user, act_as=act_as, roles=roles, label=label)
+    made = asyncio.run(_with_keys(options, lambda keys: keys.create(new)))
     if as_json:
         print_json(made)
         return
@@ -119,6 +135,8 @@ async def _with_keys(options: Options, work: Callable[[_Keys], Awaitable[T]]) ->
 @asynccontextmanager
 async def _keys(options: Options) -> AsyncGenerator[_Keys]:
     if options.url:
+        if options.tenant:
+            raise ConfigurationError("A server knows your tenant by your key: leave out --tenant.")
         async with connect(options, Purpose()) as client:
             yield _Remote(client)
         return
@@ -126,24 +144,26 @@ async def _keys(options: Options) -> AsyncGenerator[_Keys]:
     settings = load_settings(find_root(options.folder))
     async with open_store(settings) as opened:
         clock = opened.clock
-        yield _Local(KeyRing(opened.store, opened.vault, clock=clock, ids=Ids(clock), holder=settings.holder))
+        ring = KeyRing(opened.store, opened.vault, clock=clock, ids=Ids(clock), holder=settings.holder)
+        yield _Local(ring, options.tenant or TENANT)
 
 
 class _Local:
     """The keys of the store on this machine."""
 
-    def __init__(self, ring: KeyRing) -> None:
+    def __init__(self, ring: KeyRing, tenant: str) -> None:
         self._ring = ring
+        self._tenant = tenant
 
     async def create(self, new: NewKey) -> CreatedKey:
         made, secret = await self._ring.create(new)
         return msgspec.convert({**msgspec.structs.asdict(made), "key": secret}, CreatedKey)
 
     async def all(self) -> list[ApiKey]:
-        return [_view(key) for key in await self._ring.list_keys(TENANT)]
+        return [_view(key) for key in await self._ring.list_keys(self._tenant)]
 
     async def revoke(self, key_id: str) -> ApiKey:
-        return _view(await self._ring.revoke(key_id, tenant=TENANT))
+        return _view(await self._ring.revoke(key_id, tenant=self._tenant))
 
 
 class _Remote:
