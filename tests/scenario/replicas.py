@@ -65,7 +65,7 @@ class Shopper:
         self._doors = counters
         self._turn = itertools.count()
 
-    def call(self, method: str, path: str, body: object = None, **headers: str) -> httpx2.Response:
+    def call(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> httpx2.Response:
         """One request to whoever answers. Raises httpx2.TransportError when that one breaks off."""
         for _ in range(2 * len(self._doors)):
             door = self._doors[next(self._turn) % len(self._doors)]
@@ -76,14 +76,14 @@ class Shopper:
         raise httpx2.ConnectError("nobody is there")
 
     def insist(
-        self, method: str, path: str, body: object = None, *, within_s: float = 60, **headers: str
+        self, method: str, path: str, body: object, headers: Mapping[str, str], *, within_s: float = 60
     ) -> dict[str, Any]:
         """The same request again and again until somebody has answered well; its JSON."""
         answers: list[httpx2.Response] = []
 
         def answered() -> bool:
             try:
-                answers.append(self.call(method, path, body, **headers))
+                answers.append(self.call(method, path, body, headers))
             except httpx2.TransportError:
                 return False
             return answers[-1].status_code < 500
@@ -97,7 +97,7 @@ class Shopper:
         seen: list[dict[str, Any]] = []
 
         def ended() -> bool:
-            seen.append(self.insist("GET", f"/runs/{run_id}"))
+            seen.append(self.insist("GET", f"/runs/{run_id}", None, {}))
             return seen[-1]["status"] not in OPEN
 
         until(ended, within_s, lambda: seen[-1])
@@ -176,15 +176,15 @@ class Rush:
     def _ask(self, shopper: Shopper, headers: Mapping[str, str]) -> None:
         request = {"agent": "till", "input": BOTH}
         if self._patient:
-            run = shopper.insist("POST", "/runs", request, within_s=90, **headers)
+            run = shopper.insist("POST", "/runs", request, headers, within_s=90)
             self.asked.append(asked := Asked(run["id"]))
             asked.run = shopper.finished(asked.run_id, within_s=90)
             return
-        answer = shopper.call("POST", "/runs", request, **headers)
+        answer = shopper.call("POST", "/runs", request, headers)
         assert answer.is_success, answer.text
         self.asked.append(asked := Asked(answer.json()["id"]))
         while True:
-            answer = shopper.call("GET", f"/runs/{asked.run_id}")
+            answer = shopper.call("GET", f"/runs/{asked.run_id}", None, {})
             assert answer.is_success, answer.text
             asked.run = answer.json()
             if asked.run["status"] not in OPEN:
