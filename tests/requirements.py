@@ -214,6 +214,17 @@ _IDENTITY: Final = _area(
     },
 )
 
+_TELEMETRY: Final = _area(
+    "telemetry",
+    {
+        "trace": "The trace of a run has a span for it and one for each of its steps, as the journal says.",
+        "export": "Traces are sent from a kept place of the feed, once, by one process; nothing waits for it.",
+        "otlp": "A collector gets traces by OTLP: ids, parents, times, tokens and cost are those of the journal.",
+        "variables": "OpenTelemetry's own variables say where traces go; what does not fit is said with what to do.",
+        "privacy": "No word of a user, a model or a tool leaves with a trace unless somebody has opted in.",
+    },
+)
+
 _CLI: Final = _area(
     "cli",
     {
@@ -313,6 +324,7 @@ REQUIREMENTS: Final = (
     *_SUPPORT,
     *_SERVER,
     *_IDENTITY,
+    *_TELEMETRY,
     *_CLI,
     *_INPUT,
     *_FAULT,

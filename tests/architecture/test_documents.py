@@ -63,8 +63,15 @@ def test_every_runtime_dependency_has_its_reason_on_record() -> None:
     declared = re.search(
         r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE
     )
+    extras = re.search(
+        r"^\[project\.optional-dependencies\]\n(.*?)^\[",
+        (ROOT / "pyproject.toml").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
     assert declared is not None
+    assert extras is not None
     names = set(re.findall(r'^  "([a-z0-9-]+)', declared[1], re.MULTILINE))
+    names |= set(re.findall(r'"([a-z0-9-]+)', extras[1]))
     reasons = set(
         re.findall(r"^\| ([a-z0-9-]+) \|", DOCUMENTS[DECISIONS / "0002-dependencies.md"], re.MULTILINE)
     )

@@ -23,6 +23,7 @@ from cattlegrid.adapters.jobs import InProcessJobs
 from cattlegrid.adapters.keys import unlock
 from cattlegrid.adapters.liveness import Holders
 from cattlegrid.adapters.models import Endpoint, HttpModelClient
+from cattlegrid.adapters.otlp import OtlpSender
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
 from cattlegrid.adapters.seal_log import SealLog
@@ -54,6 +55,7 @@ from cattlegrid.server.app import create_app
 from cattlegrid.server.keys import KeyRing
 from cattlegrid.server.services import ServerSettings, Services
 from cattlegrid.telemetry.metrics import Metrics
+from cattlegrid.telemetry.traces import EVERY_S, TraceExport
 from cattlegrid.testing.scripted.server import ScriptedModelServer
 
 SCRIPTED: Final = "scripted"
@@ -154,6 +156,7 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
         chores = _Chores(opened, parts.upkeep)
         jobs = InProcessJobs(opened.clock)
         parts = msgspec.structs.replace(parts, tokens=tokens_of(settings, opened.clock, jobs))
+        _send_traces(opened, parts.metrics, jobs, stack)
         parts.upkeep.register(jobs)
         jobs.every(SEAL_S, "seals", chores.seal)
         jobs.every(RETIRE_S, "retention", chores.retire)
@@ -164,6 +167,26 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
             await stack.enter_async_context(jobs)
         stack.push_async_callback(chores.leave)
         yield OpenProject(app=create_app(parts), services=parts, registry=registry, settings=settings)
+
+
+def _send_traces(opened: OpenStore, metrics: Metrics, jobs: InProcessJobs, stack: AsyncExitStack) -> None:
+    """Have the traces of runs sent, where the environment names a collector."""
+    settings = opened.settings
+    if settings.collector is None:
+        return
+    sender = OtlpSender(settings.collector, version=metadata.version("cattlegrid"))
+    stack.push_async_callback(sender.close)
+    export = TraceExport(
+        opened.store,
+        opened.vault,
+        sender,
+        clock=opened.clock,
+        holder=settings.holder,
+        content=settings.collector.content,
+    )
+    stack.push_async_callback(export.close)
+    metrics.include(export.spans, export.runs)
+    jobs.every(EVERY_S, "traces", export.round)
 
 
 class _Chores:

@@ -5,7 +5,7 @@ from typing import Final
 
 from cattlegrid.adapters.oidc import OidcKeySource
 from cattlegrid.app.settings import Settings
-from cattlegrid.core.ports import Clock, Jobs
+from cattlegrid.core.ports import Clock, Rounds
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal.audit import LOCAL, AuditLog
 from cattlegrid.release.files import PROJECT_FILE
@@ -16,13 +16,19 @@ from cattlegrid.server.tokens import Tokens
 _SHOWN_DIGITS: Final = 16
 
 
-def tokens_of(settings: Settings, clock: Clock, jobs: Jobs) -> Tokens | None:
-    """What checks the tokens of the project's issuer, whose keys `jobs` keeps fresh; None without one."""
+def tokens_of(settings: Settings, clock: Clock, own: Rounds) -> Tokens | None:
+    """What checks the tokens of the project's issuer; None without one.
+
+    Args:
+        settings: of the project.
+        clock: for the times in tokens, and the age of the issuer's keys.
+        own: rounds of this process, which keep its copy of those keys fresh.
+    """
     rules = settings.project.file.identity.oidc
     if rules is None:
         return None
     tokens = Tokens(rules, IssuerKeys(OidcKeySource(rules), clock), clock)
-    jobs.every(REFRESH_S, "issuer keys", tokens.refresh)
+    own.every(REFRESH_S, "issuer keys", tokens.refresh)
     return tokens
 
 

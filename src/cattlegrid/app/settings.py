@@ -10,8 +10,10 @@ import msgspec
 
 from cattlegrid.app.connections import Connection, connections_of, used, what_is_missing
 from cattlegrid.app.secret import Secret
+from cattlegrid.app.tracing import collector_of
 from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.release.project import STATE_FOLDER, Project, load_project
+from cattlegrid.telemetry.traces import Collector
 
 ENVIRONMENTS: Final = ("development", "staging", "production")
 
@@ -37,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`CATTLEGRID_LEASE_S`: how long a session stays with a process of which nothing is heard."""
     leave_s: float = 3.0
     """`CATTLEGRID_LEAVE_S`: how long a process of several is not ready, yet serves, before it stops."""
+    collector: Collector | None = None
+    """Where traces go, by OpenTelemetry's variables; see `tracing.py`."""
     crash_at: str = ""
     """`CATTLEGRID_CRASH_AT`, in development only: `name` or `name:occurrence` of a crash point."""
 
@@ -80,9 +84,10 @@ def load_settings(
     chosen = environment or environ.get("CATTLEGRID_ENV", "") or project.file.environment
     if chosen not in ENVIRONMENTS:
         raise ConfigurationError(f"The environment `{chosen}` is none of {', '.join(ENVIRONMENTS)}.")
+    holder = f"{socket.gethostname()}-{os.getpid()}-{serial or os.urandom(4).hex()}"
     settings = Settings(
         project=project,
-        holder=f"{socket.gethostname()}-{os.getpid()}-{serial or os.urandom(4).hex()}",
+        holder=holder,
         environment=chosen,
         state_folder=Path(environ.get("CATTLEGRID_STATE") or root / STATE_FOLDER).resolve(),
         database_url=Secret(environ.get("DATABASE_URL", "")),
@@ -91,6 +96,7 @@ def load_settings(
         persona=environ.get("CATTLEGRID_PERSONA", "careful"),
         lease_s=_seconds(environ, "CATTLEGRID_LEASE_S", 5.0),
         leave_s=_seconds(environ, "CATTLEGRID_LEAVE_S", 3.0),
+        collector=collector_of(environ, environment=chosen, instance=holder),
         crash_at=environ.get("CATTLEGRID_CRASH_AT", ""),
     )
     if settings.scripted and chosen == "production":

@@ -54,6 +54,10 @@ class ModelIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     tools_ref: str
     """Digest of the tool descriptions and parameters, owned by the bundle."""
     tools_allowed: bool = True
+    provider: str = ""
+    """Who is asked."""
+    requested: str = ""
+    """What the provider calls the model; `model` is the project's name for it."""
 
 
 class ToolIntent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -52,6 +52,8 @@ class ModelPlans:
             request=RequestDelta(base=session.base_step, kept=len(session.context), appended=refs),
             tools_ref=self._tools_ref,
             tools_allowed=tools_allowed,
+            provider=tier.provider,
+            requested=tier.model,
         )
         return self._step(session, run, request, intent, again)
 
@@ -76,6 +78,8 @@ class ModelPlans:
             request=RequestDelta(appended=refs),
             tools_ref=self._tools_ref,
             tools_allowed=False,
+            provider=tier.provider,
+            requested=tier.model,
         )
         request = self._request(tier, told, (), tools_allowed=False)
         return self._step(session, run, request, intent, again)

@@ -45,7 +45,10 @@ class _Open(msgspec.Struct, frozen=True):
 
     kind: ev.StepKind
     name: str
-    """The model or the tool."""
+    """The model, as the project calls it, or the tool."""
+    provider: str = ""
+    requested: str = ""
+    """The model, as its provider calls it."""
 
 
 class Metrics:
@@ -96,11 +99,22 @@ class Metrics:
             "Tokens of calls to models.",
             tuple(
                 names.prometheus(label)
-                for label in (names.TOKEN_TYPE, names.PROVIDER_NAME, names.REQUEST_MODEL)
+                for label in (
+                    names.OPERATION_NAME,
+                    names.TOKEN_TYPE,
+                    names.PROVIDER_NAME,
+                    names.REQUEST_MODEL,
+                )
             ),
             borders=TOKENS,
         )
         self.waiting = Gauge("cattlegrid_approvals_waiting", "Calls that wait for a person.", ("status",))
+
+        self._others: list[Counter] = []
+
+    def include(self, *families: Counter) -> None:
+        """Render these too: what other projections count."""
+        self._others.extend(families)
 
     async def read(self, store: JournalStore) -> int:
         """Count what is new; how many events that was. Raises StoreUnavailable; what was counted stays counted."""
@@ -132,6 +146,7 @@ class Metrics:
             *(self.runs, self.steps, self.cost, self.verdicts, self.feedback, self.events),
             *(self.durations, self.tool_durations, self.tokens, self.waiting),
             *(about, memory, started, position),
+            *self._others,
         )
         return "".join(f"{line}\n" for family in families for line in family.render())
 
@@ -162,7 +177,8 @@ class Metrics:
                 pass
 
     def _count_done(self, data: ev.StepDone, agent: str) -> None:
-        guessed = _Open(ev.StepKind.CHAT if data.model else ev.StepKind.EXECUTE_TOOL, data.model or OTHER)
+        kind = ev.StepKind.CHAT if data.model else ev.StepKind.EXECUTE_TOOL
+        guessed = _Open(kind, data.model or OTHER, data.provider, data.model)
         step = self._open.pop(data.step_id, guessed)
         if step.kind not in _CHATS:
             self.steps.add(step.kind.value, step.name, "done")
@@ -170,10 +186,14 @@ class Metrics:
             return
         self.steps.add(step.kind.value, "", "done")
         self.cost.add(agent, step.name, amount=data.cost_nano_usd)
-        self.durations.add(names.CHAT, data.provider, step.name, "", value=data.duration_s)
+        self.durations.add(names.CHAT, data.provider, step.requested, "", value=data.duration_s)
         if data.usage is not None:
-            self.tokens.add(names.TOKEN_INPUT, data.provider, step.name, value=data.usage.input_tokens)
-            self.tokens.add(names.TOKEN_OUTPUT, data.provider, step.name, value=data.usage.output_tokens)
+            self.tokens.add(
+                names.CHAT, names.TOKEN_INPUT, data.provider, step.requested, value=data.usage.input_tokens
+            )
+            self.tokens.add(
+                names.CHAT, names.TOKEN_OUTPUT, data.provider, step.requested, value=data.usage.output_tokens
+            )
 
     def _count_failed(self, data: ev.StepFailed, agent: str) -> None:
         step = self._open.pop(data.step_id, _Open(ev.StepKind.EXECUTE_TOOL, OTHER))
@@ -182,7 +202,7 @@ class Metrics:
             self.tool_durations.add(step.name, "failed", value=data.duration_s)
             return
         self.steps.add(step.kind.value, "", "failed")
-        self.durations.add(names.CHAT, "", step.name, data.code, value=data.duration_s)
+        self.durations.add(names.CHAT, step.provider, step.requested, data.code, value=data.duration_s)
         if data.cost_nano_usd:
             self.cost.add(agent, step.name, amount=data.cost_nano_usd)
 
@@ -202,7 +222,8 @@ class Metrics:
 
 def _opened(data: ev.StepIntended) -> _Open:
     if data.model is not None:
-        return _Open(data.kind, data.model.model)
+        requested = data.model.requested or data.model.model
+        return _Open(data.kind, data.model.model, data.model.provider, requested)
     return _Open(data.kind, data.tool.tool if data.tool is not None else "")
 
 

@@ -48,11 +48,17 @@ TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_TYPE: Final = "gen_ai.tool.type"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 TOOL_DESCRIPTION: Final = "gen_ai.tool.description"
+FUNCTION: Final = "function"
+"""The value of TOOL_TYPE for tools that run here."""
 
 # content, for those who opt in
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
+CAPTURE_CONTENT: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+"""The variable that opts in."""
 
 # metrics
 CLIENT_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"  # seconds
@@ -60,6 +66,32 @@ CLIENT_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - a name; 
 
 # general conventions
 ERROR_TYPE: Final = "error.type"
+USER_ID: Final = "user.id"
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+SERVICE_INSTANCE_ID: Final = "service.instance.id"
+ENVIRONMENT_NAME: Final = "deployment.environment.name"
+
+# our own, where the conventions have no word
+TENANT: Final = "cattlegrid.tenant"
+FEATURES: Final = "cattlegrid.features"
+RUN_ID: Final = "cattlegrid.run.id"
+RUN_STATUS: Final = "cattlegrid.run.status"
+STEP_ID: Final = "cattlegrid.step.id"
+STEP_KIND: Final = "cattlegrid.step.kind"
+STEP_ATTEMPT: Final = "cattlegrid.step.attempt"
+COST_NANO_USD: Final = "cattlegrid.cost.nano_usd"
+APPROVAL_ID: Final = "cattlegrid.approval.id"
+APPROVAL_DECISION: Final = "cattlegrid.approval.decision"
+GUARD_NAME: Final = "cattlegrid.guard.name"
+GUARD_DECISION: Final = "cattlegrid.guard.decision"
+GUARD_REASON: Final = "cattlegrid.guard.reason"
+
+# events inside a span
+GUARD_EVENT: Final = "cattlegrid.guard"
+HELD_EVENT: Final = "cattlegrid.held"
+DECIDED_EVENT: Final = "cattlegrid.decided"
+RESUMED_EVENT: Final = "cattlegrid.resumed"
 
 
 def prometheus(name: str, unit: str = "") -> str:

@@ -148,6 +148,10 @@ async def test_a_run_that_costs_process_after_process_its_life_is_dead_until_som
     assert (run.status, run.output) == ("completed", "Done.")
     with pytest.raises(Conflict):
         await world.engine.retry(accepted.run_id, STAFF)
+    lines = await world.engine.audit.lines("shop")
+    assert [(line.action, line.subject, line.who) for line in lines] == [
+        ("retry", accepted.run_id, "staff@example.com")
+    ]
 
 
 async def test_a_dead_run_can_be_cancelled_and_dies_again_if_it_is_retried_in_vain(build: Build) -> None:

@@ -61,7 +61,7 @@ async def test_runs_steps_cost_tokens_and_verdicts_are_counted_from_the_journal(
     assert metrics.verdicts.series["approve_lines", "hold"] == 1
     [durations] = metrics.durations.series.values()
     assert durations.count == 5
-    usage = {labels[0]: histogram.total for labels, histogram in metrics.tokens.series.items()}
+    usage = {labels[1]: histogram.total for labels, histogram in metrics.tokens.series.items()}
     assert usage == {"input": 500.0, "output": 50.0}
     assert metrics.waiting.series == {("pending",): 1, ("in_doubt",): 0}
 
