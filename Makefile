@@ -42,14 +42,15 @@ demo: setup ## "That Friday night" (ACT=n plays one act, KEEP=1 leaves the serve
 serve: setup ## Serve the agents of this folder (ARGS="--port 8701")
 	@$(BIN)/cattlegrid serve $(ARGS)
 
+bench: BENCH = $(subst -,_,$(NAME))
 bench: setup ## Run a benchmark, NAME=journal (its last line is one JSON object)
-	@if [ -z "$(NAME)" ] || [ ! -e "benchmarks/$(NAME).py" -a ! -e "benchmarks/$(NAME)/__main__.py" ]; then \
+	@if [ -z "$(NAME)" ] || [ ! -e "benchmarks/$(BENCH).py" -a ! -e "benchmarks/$(BENCH)/__main__.py" ]; then \
 	  echo "bench: $(if $(NAME),there is no benchmark '$(NAME)',NAME is missing). Choose one:" >&2; \
 	  { find benchmarks -name '*.py' 2>/dev/null || true; } | sed -nE -e 's|^benchmarks/([^/]+)/__main__[.]py$$|\1|p' \
-	    -e 's|^benchmarks/([^_/][^/]*)[.]py$$|\1|p' | sort | sed 's|^|  make bench NAME=|' >&2; \
+	    -e 's|^benchmarks/([^_/][^/]*)[.]py$$|\1|p' | sort | tr _ - | sed 's|^|  make bench NAME=|' >&2; \
 	  exit 2; \
 	fi
-	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+	@$(BIN)/python -m benchmarks.$(BENCH) $(ARGS)
 
 docs: setup ## Check that every link in the documents leads somewhere
 	@$(BIN)/python -m pytest --quiet tests/architecture/test_documents.py

@@ -1,10 +1,12 @@
 """What benchmarks share: texts like people's, percentiles, the disk's own speed, and how a result is printed."""
 
+import hashlib
 import json
 import os
 import platform
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -58,6 +60,27 @@ def fdatasync_p50_ms(folder: Path, *, count: int = 200, size_bytes: int = 4_096)
         os.close(handle)
         path.unlink()
     return statistics.median(times_s) * 1000
+
+
+def environment(state: Path, name: str) -> Path:
+    """The Python of another project's environment, made below `state` when its lock file is a new one.
+
+    Args:
+        state: a folder that is kept.
+        name: of the lock file in `benchmarks/requirements`, hashes included.
+    """
+    lock = Path(__file__).with_name("requirements") / f"{name}.txt"
+    folder = state / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        say(f"installing {name} from its lock file")
+        uv = str(Path(sys.executable).parent / "uv")
+        made = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)]
+        subprocess.run(made, check=True)
+        install = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(python), str(lock)]
+        subprocess.run(install, check=True)
+        (folder / "ready").touch()
+    return python
 
 
 def machine() -> dict[str, object]:

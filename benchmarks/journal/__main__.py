@@ -10,7 +10,6 @@ into `.make/`. The last line is one JSON object; its plain keys are those of 100
 """
 
 import argparse
-import hashlib
 import json
 import statistics
 import subprocess
@@ -20,11 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import fdatasync_p50_ms, finish, machine, say, texts
+from benchmarks.common import environment, fdatasync_p50_ms, finish, machine, say, texts
 from benchmarks.journal.load import ROUNDS, STEP_BYTES, rounds_of
 
 ROOT = Path(__file__).parents[2]
-LOCK = ROOT / "benchmarks" / "requirements" / "langgraph.txt"
 LANGGRAPH_ROUNDS = {1: 60, 8: 20, 100: 4}
 GOALS = {"ratio_cpu_to_floor": 4.0, "cpu_ms_per_run": 1.5}
 LANGGRAPH_GOAL = 5.0
@@ -45,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     state = ROOT / ".make"
     state.mkdir(exist_ok=True)
-    python = None if given.without_langgraph else _langgraph_python(state)
+    python = None if given.without_langgraph else environment(state, "langgraph")
     found: dict[int, dict[str, Figures]] = {}
     with tempfile.TemporaryDirectory(dir=state) as folder:
         sync_ms = fdatasync_p50_ms(Path(folder))
@@ -91,22 +89,6 @@ def _median(figures: Sequence[Figures]) -> Figures:
 def _child(command: Sequence[str]) -> Any:  # noqa: ANN401 - one side's figures, or two sides' by name
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _langgraph_python(state: Path) -> Path:
-    """The Python of LangGraph's environment, made when the lock file is a new one."""
-    folder = state / f"langgraph-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        say("journal: installing LangGraph from its lock file")
-        uv = str(Path(sys.executable).parent / "uv")
-        subprocess.run(
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True
-        )
-        install = [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", str(python), str(LOCK)]
-        subprocess.run(install, check=True)
-        (folder / "ready").touch()
-    return python
 
 
 def _tell(sessions: int, sides: dict[str, Figures]) -> None:

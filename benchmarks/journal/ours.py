@@ -15,10 +15,11 @@ from benchmarks.journal.load import opened, run_writes
 from cattlegrid.adapters.clock import SystemClock
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
 from cattlegrid.core.ids import Ids
+from cattlegrid.core.ports import Clock
 from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.events import NewEvent
 from cattlegrid.journal.kek import Kek
-from cattlegrid.journal.store import Append
+from cattlegrid.journal.store import Append, JournalStore
 from cattlegrid.journal.vault import Vault
 from cattlegrid.journal.writer import SessionWriter, open_stream
 
@@ -43,20 +44,14 @@ async def measure(sessions: int, rounds: int, folder: Path, rows: Path | None) -
     store = await kind.open(folder / "journal.db", clock=clock)
     if isinstance(store, Recording):
         store.writes = []
-    vault = Vault(store, Kek(bytes(range(32))), clock)
-    open_sessions: list[tuple[SessionWriter, OwnerBox]] = []
-    for number in range(sessions):
-        box = await vault.create_owner(vault.owner_of("acme", f"user{number}"))
-        writer, _ = await open_stream(store, ids.session(), holder="bench", lease_s=LEASE_S, clock=clock)
-        await writer.append([NewEvent(opened(box.owner, "3f" * 32))])
-        open_sessions.append((writer, box))
+    opened_sessions = await open_sessions(store, ids, sessions, clock)
     runs, latencies_s, barriers_s = sessions * rounds, list[float](), list[float]()
     commits = store.commits
     size_bytes = _size(folder)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for writer, box in open_sessions:
-            group.create_task(_session(writer, box, ids, rounds, latencies_s, barriers_s))
+        for writer, box in opened_sessions:
+            group.create_task(drive(writer, box, ids, rounds, latencies_s, barriers_s))
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     commits = store.commits - commits
     if rows is not None and isinstance(store, Recording):
@@ -74,7 +69,22 @@ async def measure(sessions: int, rounds: int, folder: Path, rows: Path | None) -
     }
 
 
-async def _session(
+async def open_sessions(
+    store: JournalStore, ids: Ids, sessions: int, clock: Clock
+) -> list[tuple[SessionWriter, OwnerBox]]:
+    """Sessions of as many users, each with its lease and its first event."""
+    vault = Vault(store, Kek(bytes(range(32))), clock)
+    made: list[tuple[SessionWriter, OwnerBox]] = []
+    for _ in range(sessions):
+        id = ids.session()
+        box = await vault.create_owner(vault.owner_of("acme", id))
+        writer, _unread = await open_stream(store, id, holder="bench", lease_s=LEASE_S, clock=clock)
+        await writer.append([NewEvent(opened(box.owner, "3f" * 32))])
+        made.append((writer, box))
+    return made
+
+
+async def drive(
     writer: SessionWriter,
     box: OwnerBox,
     ids: Ids,
@@ -82,6 +92,7 @@ async def _session(
     latencies_s: list[float],
     barriers_s: list[float],
 ) -> None:
+    """Make the runs of one session, one after the other."""
     base = ""
     for number in range(rounds):
         started_s = time.perf_counter()

@@ -35,3 +35,12 @@ def test_a_late_turn_stores_and_reads_as_much_as_an_early_one() -> None:
     assert result["ratio_read"] <= 1.1
     assert set(result["turns"]) == {"10", "30", "60"}
     assert result["ratio_turn_60_to_turn_10"] > 0
+
+
+@pytest.mark.requirement("bench:json-line")
+def test_the_benchmark_on_postgres_ends_with_its_figures_with_1_and_3_processes() -> None:
+    result = last_line("benchmarks.journal_pg", "--rounds", "1", "--share", "0.1", "--ours-only")
+    promised = {"runs_per_s", "p50_ms", "p99_ms", "cpu_ms_per_run", "fdatasync_p50_ms"}
+    assert set(result["processes"]) == {"1", "3"}
+    assert all(result[key] > 0 for key in promised)
+    assert result["transactions_per_run"] < 1
