@@ -52,6 +52,7 @@ COMMANDS: Final = (
     Listed("keys", "Make and revoke API keys."),
     Listed("users", "Erase what is stored about a user."),
     Listed("audit", "See what those who run the service did."),
+    Listed("db", "Look after the journal's database."),
     Listed("verify", "Check that the journal is whole and unchanged."),
     Listed("model", "Run the scripted model, a test instrument."),
 )

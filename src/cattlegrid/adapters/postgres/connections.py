@@ -77,7 +77,7 @@ class Connections:
         Raises:
             ConfigurationError: the URL cannot be read.
         """
-        self.conninfo: Final = _conninfo(url)
+        self.conninfo: Final = conninfo_of(url)
         self.where: Final = _where(self.conninfo)
         self.patience_s: Final = patience_s
         self.facts: Facts
@@ -285,7 +285,8 @@ def _shut_down(connection: Connection) -> None:
         wire.shutdown(socket.SHUT_RDWR)
 
 
-def _conninfo(url: str) -> str:
+def conninfo_of(url: str) -> str:
+    """What libpq takes, from a URL, with our defaults. Raises ConfigurationError."""
     scheme = url.partition("://")[0]
     if scheme not in {"postgresql", "postgres", "postgresql+psycopg"}:
         raise ConfigurationError(
