@@ -90,6 +90,7 @@ _JOURNAL: Final = _area(
         "pooler": "Behind a pooler that hands out connections by transaction the store keeps its whole contract.",
         "settled": "A connection that is cut in the middle of a write leaves neither a loss nor a doubled event.",
         "refusals": "A database that cannot be used is refused with the reason and what to do, and no secret.",
+        "copy": "A journal is copied between SQLite and PostgreSQL whole, and verifies there.",
         "contract": "The stores in memory, in SQLite and in PostgreSQL pass the same suite.",
         "verify": "`verify` finds a rewritten chain and a cut tail, and passes an honest store.",
         "erase": "Erasing a user removes their key and words everywhere, ends their runs, and the chain still verifies.",

@@ -20,24 +20,24 @@ class Shop:
         self.root = root
         self.run("-C", str(root.parent), "init", root.name)
 
-    def ran(self, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    def ran(self, *words: str, url: str = "") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "cattlegrid.app.cli", *words],
             cwd=self.root if self.root.exists() else self.root.parent,
-            env=clean_environ(**environ),
+            env=clean_environ(**({"DATABASE_URL": url} if url else {})),
             capture_output=True,
             text=True,
             check=False,
             timeout=50,
         )
 
-    def run(self, *words: str, **environ: str) -> str:
-        done = self.ran(*words, **environ)
+    def run(self, *words: str, url: str = "") -> str:
+        done = self.ran(*words, url=url)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def json(self, *words: str, **environ: str) -> Any:  # noqa: ANN401 - whatever JSON it is
-        return json.loads(self.run(*words, "--json", **environ))
+    def json(self, *words: str, url: str = "") -> Any:  # noqa: ANN401 - whatever JSON it is
+        return json.loads(self.run(*words, "--json", url=url))
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def test_a_journal_goes_to_postgres_and_back_and_everything_is_there(
     copied = shop.json("db", "copy", file, url)
     assert (copied["ok"], copied["events"]) == (True, before[0]["events"])
     there = (
-        shop.json("verify", DATABASE_URL=url),
-        shop.run("runs", "show", "last", DATABASE_URL=url),
-        shop.json("sessions", "list", DATABASE_URL=url),
+        shop.json("verify", url=url),
+        shop.run("runs", "show", "last", url=url),
+        shop.json("sessions", "list", url=url),
     )
     assert there == before
-    shop.run("chat", "shop", "Where is my order 18?", DATABASE_URL=url)
-    shop.run("replay", "last", DATABASE_URL=url)
-    after = shop.json("verify", DATABASE_URL=url)
+    shop.run("chat", "shop", "Where is my order 18?", url=url)
+    shop.run("replay", "last", url=url)
+    after = shop.json("verify", url=url)
     assert after["ok"]
     assert after["events"] > before[0]["events"]
     back = tmp_path / "back" / "journal.db"
@@ -106,18 +106,18 @@ def test_nothing_is_copied_over_a_journal_nor_from_under_a_server(
 def test_check_tells_a_fit_database_from_one_that_is_not(
     shop: Shop, postgres: Cluster, database: str
 ) -> None:
-    fit = shop.json("db", "check", DATABASE_URL=database)
+    fit = shop.json("db", "check", url=database)
     assert fit["ok"]
     assert {one["name"] for one in fit["findings"]} >= {"server", "durability", "clock", "schema", "writes"}
     name = database.rpartition("@/")[2].partition("?")[0]
     postgres.run("DELETE FROM cattlegrid.schema_version WHERE version_num > 1", database=name)
-    done = shop.ran("db", "check", DATABASE_URL=database)
+    done = shop.ran("db", "check", url=database)
     assert done.returncode == 1
     assert "cattlegrid db upgrade" in done.stdout
-    refused = shop.ran("serve", "--port", "0", DATABASE_URL=database)
+    refused = shop.ran("serve", "--port", "0", url=database)
     assert refused.returncode == 1
     assert "cattlegrid db upgrade" in refused.stderr
-    nobody = shop.ran("db", "check", DATABASE_URL="postgresql://kim:hunter2secret@127.0.0.1:1/x")
+    nobody = shop.ran("db", "check", url="postgresql://kim:hunter2secret@127.0.0.1:1/x")
     assert nobody.returncode == 1
     assert "does not answer" in nobody.stderr
     assert "hunter2secret" not in nobody.stderr + nobody.stdout
@@ -126,10 +126,10 @@ def test_check_tells_a_fit_database_from_one_that_is_not(
 def test_upgrade_makes_or_updates_the_schema_and_says_which(shop: Shop, postgres: Cluster) -> None:
     name = postgres.empty()
     url = postgres.url(name)
-    assert not json.loads(shop.ran("db", "check", "--json", DATABASE_URL=url).stdout)["ok"]
-    assert shop.json("db", "upgrade", DATABASE_URL=url) == {"from": 0, "to": VERSION}
-    assert shop.json("db", "upgrade", DATABASE_URL=url) == {"from": VERSION, "to": VERSION}
-    assert shop.json("db", "check", DATABASE_URL=url)["ok"]
+    assert not json.loads(shop.ran("db", "check", "--json", url=url).stdout)["ok"]
+    assert shop.json("db", "upgrade", url=url) == {"from": 0, "to": VERSION}
+    assert shop.json("db", "upgrade", url=url) == {"from": VERSION, "to": VERSION}
+    assert shop.json("db", "check", url=url)["ok"]
     postgres.drop(name)
 
 
