@@ -212,6 +212,23 @@ _IDENTITY: Final = _area(
         "permissions": "One table says what each role may do; a route without an entry lets nobody in.",
         "tenants": "Nothing of another tenant is seen, touched, or told from what does not exist.",
         "audit": "Every operator action is on record with who, what, when and credential before it is done.",
+_DOOR: Final = _area(
+    "door",
+    {
+        "responses": "The official openai client creates, streams, reads and cancels responses of an agent.",
+        "chat": "The official openai client completes chats with an agent, streamed and not, with usage.",
+        "models": "Agents are listed as models, those only that the key may talk to.",
+        "threads": "A conversation goes on by a response, by a session, or by a name that the client has chosen.",
+        "idempotency": "An idempotency key is unique for its user and door; another request with it is a 409.",
+        "roles": "What a client sends under any role is material in the user's turn, framed so that it cannot be forged.",
+        "tools": "A client's own tools, and other wishes that would change what the agent is, are refused by name.",
+        "holds": "A hold is a typed item; the same response goes on once somebody else has decided.",
+        "usage": "Answers carry tokens, cost, run, session and version.",
+        "errors": "Refusals are read by official clients as their own errors, with our stable code.",
+        "provisional": "Streamed words that came to nothing are told from the answer; nothing cut looks complete.",
+        "foreign": "Other users' responses, conversations and approvals are as if they did not exist.",
+        "invocations": "The container contract of managed agent platforms is served: invocations with sessions, ping.",
+        "agui": "A run is told as AG-UI events that the protocol's own types accept and whose order its rules allow.",
     },
 )
 
@@ -326,6 +343,7 @@ REQUIREMENTS: Final = (
     *_SERVER,
     *_IDENTITY,
     *_TELEMETRY,
+    *_DOOR,
     *_CLI,
     *_INPUT,
     *_FAULT,

@@ -5,6 +5,7 @@
     approval     pending or in_doubt, then its decision (`ApprovalDecision`), or `void` when its run ended before it
     idempotency  from the keyed digest of a client's key to the run
     audit        what an operator did, in the control stream; its status is how it failed, if it did
+    thread       from the keyed digest of a client's name for a conversation to the session that bears it now
 
 `index` is pure: the writer keeps the `StreamContext` that it returns and hands it back with the next event. Other
 streams have no entries but the audit's. A session's `updated_us` moves when a run starts or ends, and when it closes.
@@ -40,6 +41,7 @@ RUN: Final = "run"
 APPROVAL: Final = "approval"
 IDEMPOTENCY: Final = "idempotency"
 AUDIT: Final = "audit"
+THREAD: Final = "thread"
 
 OPEN: Final = "open"
 RUNNING: Final = "running"
@@ -109,7 +111,12 @@ def _run(context: StreamContext, event: Event, *, status: str) -> EntryChange:
 def _opened(context: StreamContext, event: Event, data: SessionOpened) -> Change:
     now = StreamContext(stream=context.stream, tenant=data.tenant, owner=data.owner, agent=data.agent)
     entry = _entry(now, event, kind=SESSION, id=now.stream, status=OPEN, ref=data.bundle)
-    return now, (EntryChange(entry=entry, create=True),)
+    changes = (EntryChange(entry=entry, create=True),)
+    if not data.thread:
+        return now, changes
+    named = _entry(now, event, kind=THREAD, id=data.thread, ref=now.stream)
+    # Of two that open a session under a new name at once, one is refused, and finds the other's.
+    return now, (EntryChange(entry=named, create=not data.follows), *changes)
 
 
 def _closed(context: StreamContext, event: Event, data: SessionClosed) -> Change:

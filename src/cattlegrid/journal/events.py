@@ -50,6 +50,10 @@ class SessionOpened(_Data, frozen=True, kw_only=True, tag="session_opened.1"):
     """Digest of the bundle that the session is pinned to."""
     bundle_number: int
     principal_ref: str
+    thread: str = ""
+    """Keyed digest of tenant, user, agent and the client's own name for the conversation; empty without a name."""
+    follows: str = ""
+    """The session that bore the name until it ended."""
 
 
 class SessionClosed(_Data, frozen=True, kw_only=True, tag="session_closed.1"):

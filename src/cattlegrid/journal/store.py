@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str
-    """`session`, `run`, `approval`, `idempotency` or `audit`."""
+    """`session`, `run`, `approval`, `idempotency`, `thread` or `audit`."""
     id: str
     stream: str
     tenant: str = ""
@@ -79,7 +79,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""
     ref: str = ""
     """session: digest of the bundle; run: sequence number of its first event; approval and idempotency: the run id;
-    audit: sequence number of its event."""
+    thread: the session id; audit: sequence number of its event."""
     digest: str = ""
     """idempotency: the keyed digest of the request."""
     due_us: int = 0

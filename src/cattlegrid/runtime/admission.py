@@ -1,16 +1,19 @@
 """Turns a user's request into the run that answers it: a new one, the open one, an earlier one, or one that waits.
 
-The same Idempotency-Key gives the same run, and never a second one. Runs of one session come one after the other.
+The same Idempotency-Key gives the same run, and never a second one. Runs of one session come one after the other. A
+client's own name for a conversation stands for the open session that was opened under it.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from cattlegrid.core.bundle import Bundle
+from cattlegrid.core.bundle import Bundle, BundleVersion
 from cattlegrid.core.errors import (
     AppendConflict,
+    Conflict,
     IdempotencyMismatch,
     LeaseHeld,
     Limited,
@@ -30,13 +33,15 @@ from cattlegrid.runtime import inbox
 from cattlegrid.runtime.locks import Locks
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.reading import Reader
-from cattlegrid.runtime.requests import Accepted, OnBusy, RunRequest
+from cattlegrid.runtime.requests import RUNS, Accepted, OnBusy, RunRequest
 from cattlegrid.runtime.runner import SessionRunner, Tools
 from cattlegrid.runtime.sessions import Sessions
 from cattlegrid.runtime.texts import encoded
 
 _TRIES: Final = 3
 """How often a request looks for its session's writer while that changes hands."""
+_NEWEST: Final = 8
+"""Ids sort by time, but not within a millisecond, nor between machines whose clocks differ."""
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +57,8 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: str = ""
     """Unique per tenant, user and route; empty without a key."""
     request_digest: str = ""
+    thread: str = ""
+    """Keyed digest of the client's name for the conversation; empty without one."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -77,7 +84,7 @@ class Admission:
         self._placing = Locks()
 
     async def start(self, agent: str, principal: Principal, request: RunRequest) -> Accepted:
-        """A new session with its first run, in one durable write."""
+        """A new session with its first run, in one durable write; or, by its thread, a run in the session at hand."""
         version = await self._bundles.resolve(agent)
         bundle = await self._bundles.bundle(version.digest)
         box = await self._vault.create_owner(self._vault.owner_of(principal.tenant, principal.user))
@@ -85,8 +92,23 @@ class Admission:
         known = await self._known(asked)
         if known is not None:
             return known
+        if not asked.thread:
+            return await self._open(asked, version)
+        async with self._placing.of(asked.thread):
+            return await self._go_on(asked, version)
+
+    async def submit(self, session_id: str, principal: Principal, request: RunRequest) -> Accepted:
+        """A run in an existing session of the principal's own."""
+        session = await self._own_session(session_id, principal)
+        box = await self._vault.open_owner(session.owner)
+        bundle = await self._bundles.bundle(session.ref)
+        return await self._submit(session, _asked(request, principal, bundle, box, scope=session_id))
+
+    async def _open(self, asked: _Asked, version: BundleVersion, *, follows: str = "") -> Accepted:
+        """Raises StoreUnavailable when another request was a moment faster and it is not the same."""
         run_id, started = self._tools.ids.run(), await self._run_started(asked)
-        runner, opened = self._sessions.new(version, bundle, principal, box)
+        runner, opened = self._sessions.new(version, asked.bundle, asked.principal, asked.box)
+        opened = replace(opened, thread=asked.thread, follows=follows)
         runner.texts.put(asked.content)
         # At hand before it is durable: a client that leaves meanwhile must not leave a run that nobody drives.
         self._sessions.keep(runner)
@@ -98,12 +120,30 @@ class Admission:
         self._tools.crash.reach("run_started")
         return Accepted(session_id=runner.session.id, run_id=run_id)
 
-    async def submit(self, session_id: str, principal: Principal, request: RunRequest) -> Accepted:
-        """A run in an existing session of the principal's own."""
-        session = await self._own_session(session_id, principal)
-        box = await self._vault.open_owner(session.owner)
-        bundle = await self._bundles.bundle(session.ref)
-        asked = _asked(request, principal, bundle, box, scope=session_id)
+    async def _go_on(self, asked: _Asked, version: BundleVersion) -> Accepted:
+        """A run in the session that bears the thread's name, or in a new one that does from now on."""
+        for _ in range(_TRIES):
+            follows = ""
+            named = await self._store.entry("thread", asked.thread)
+            session = await self._store.entry("session", named.ref) if named is not None else None
+            if session is not None and session.status == "open":
+                try:
+                    bundle = await self._bundles.bundle(session.ref)
+                    return await self._submit(session, replace(asked, bundle=bundle))
+                except SessionEnded:
+                    pass
+            if named is not None:
+                follows = named.ref
+            try:
+                return await self._open(asked, version, follows=follows)
+            except StoreUnavailable:
+                # Another process has opened a session under this name meanwhile.
+                if follows or await self._store.entry("thread", asked.thread) is None:
+                    raise
+        raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
+
+    async def _submit(self, session: Entry, asked: _Asked) -> Accepted:
+        session_id, principal = session.stream, asked.principal
         started = await self._run_started(asked)
         # One at a time, so that a request sees what became of the one before it.
         async with self._placing.of(session_id):
@@ -142,6 +182,7 @@ class Admission:
         joined = _open_run(runner, cancelled, asked) or _waiting_run(waiting, cancelled, asked)
         if joined is not None:
             return Accepted(session_id=session_id, run_id=joined, joined=True)
+        await self._check_last(session_id, asked.request.after_run, waiting)
         if runner is not None and runner.session.run is None and not waiting and not runner.waiting:
             run_id = self._tools.ids.run()
             runner.texts.put(asked.content)
@@ -173,6 +214,17 @@ class Admission:
         if known is None:
             raise StoreUnavailable("The request could not be placed.", retry_after_s=1.0)
         return known
+
+    async def _check_last(self, session_id: str, run_id: str, waiting: Sequence[inbox.QueuedRun]) -> None:
+        """Raises Conflict when a run that the request means to follow is not the session's last one any more."""
+        if not run_id:
+            return
+        last = waiting[-1].run_id if waiting else ""
+        if not last:
+            newest = await self._store.entries(EntryQuery(kind="run", stream=session_id, limit=_NEWEST))
+            last = max(newest, key=lambda run: int(run.ref)).id if newest else ""
+        if last != run_id:
+            raise Conflict("The conversation has gone on since: follow its last answer, or name the session.")
 
     async def _has_open_run(self, session_id: str) -> bool:
         query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held", "dead"), limit=1)
@@ -213,9 +265,15 @@ def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: Owner
         raise TooLarge(f"A request may have {bundle.limits.input_bytes} bytes.")
     idempotency, request_digest = "", ""
     if request.idempotency_key:
-        parts = (principal.tenant, principal.user, request.route, scope, request.idempotency_key)
+        one_address = request.route != RUNS
+        within = "" if one_address else scope
+        parts = (principal.tenant, principal.user, request.route, within, request.idempotency_key)
         idempotency = box.keyed("idempotency", *parts)
-        request_digest = box.keyed("request", message.text, *request.features)
+        target = (scope, request.thread, request.after_run) if one_address else ()
+        request_digest = box.keyed("request", *target, message.text, *request.features)
+    thread = ""
+    if request.thread:
+        thread = box.keyed("thread", principal.tenant, principal.user, scope, request.thread)
     return _Asked(
         request=request,
         principal=principal,
@@ -225,6 +283,7 @@ def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: Owner
         input_ref=box.digest(content),
         idempotency=idempotency,
         request_digest=request_digest,
+        thread=thread,
     )
 
 

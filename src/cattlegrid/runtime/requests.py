@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from cattlegrid.core.messages import Usage
+
+RUNS: Final = "runs"
 
 
 class OnBusy(StrEnum):
@@ -22,8 +25,15 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     features: tuple[str, ...] = ()
     idempotency_key: str = ""
-    route: str = "runs"
+    route: str = RUNS
+    """`runs`: the key is unique for the agent or session that is asked. Any other door has one address for all agents
+    and sessions, and there the key is unique for the door."""
     on_busy: OnBusy = OnBusy.QUEUE
+    thread: str = ""
+    """For a request that names no session: the client's own name for the conversation. The open session that was
+    opened under this name goes on; when there is none, a new one bears the name."""
+    after_run: str = ""
+    """For a request in a session: refused unless this is still the session's last run."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):

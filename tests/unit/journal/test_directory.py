@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import msgspec
+
 from cattlegrid.journal import directory, parts
 from cattlegrid.journal import events as e
 from cattlegrid.journal.codec import micros
@@ -143,3 +145,11 @@ def test_other_events_leave_the_directory_alone() -> None:
     for data in EXAMPLES:
         if not isinstance(data, kinds):
             assert index(context, event(data)) == (context, ())
+
+
+def test_a_name_leads_to_the_session_that_bears_it_and_only_a_new_name_is_created() -> None:
+    named, session = play(msgspec.structs.replace(OPENED, thread="t"))
+    assert (named.entry.kind, named.entry.id, named.entry.ref, named.create) == ("thread", "t", SESSION, True)
+    assert session.create
+    again, session = play(msgspec.structs.replace(OPENED, thread="t", follows="ses_before"))
+    assert (again.entry.ref, again.create, session.create) == (SESSION, False, True)
