@@ -212,6 +212,9 @@ _IDENTITY: Final = _area(
         "permissions": "One table says what each role may do; a route without an entry lets nobody in.",
         "tenants": "Nothing of another tenant is seen, touched, or told from what does not exist.",
         "audit": "Every operator action is on record with who, what, when and credential before it is done.",
+    },
+)
+
 _DOOR: Final = _area(
     "door",
     {

@@ -3,38 +3,21 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any
 
 import httpx2
 import msgspec
 import pytest
-import uvicorn
 
 from cattlegrid.testing.models import Stall, answer, call
-from tests.unit.server.site import Site, open_site, until
+from tests.integration.serving import serving
+from tests.unit.server.site import open_site, until
 
 pytestmark = pytest.mark.anyio
 
 RUN = {"agent": "support", "input": "Hi"}
 EVENTS = {"Accept": "text/event-stream"}
-
-
-@asynccontextmanager
-async def serving(site: Site) -> AsyncGenerator[tuple[httpx2.AsyncClient, uvicorn.Server]]:
-    """A site on a free port, and a client that speaks to it."""
-    config = uvicorn.Config(
-        site.app, port=0, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    host, port = server.servers[0].sockets[0].getsockname()[:2]
-    async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", timeout=10) as http:
-        yield http, server
-    server.should_exit = True
-    async with asyncio.timeout(10):
-        await task
 
 
 async def events(response: httpx2.Response) -> AsyncGenerator[tuple[str, dict[str, Any]]]:

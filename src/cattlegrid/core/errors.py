@@ -62,7 +62,13 @@ class CattlegridError(Exception):
 
 
 class InvalidRequest(CattlegridError):
+    """`param` names the field of the request that is meant, where there is one."""
+
     code = "invalid_request"
+
+    def __init__(self, message: str, *, detail: str = "", param: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.param = param
 
 
 class TooLarge(InvalidRequest):

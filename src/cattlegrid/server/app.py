@@ -11,7 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from cattlegrid.core.errors import CattlegridError
-from cattlegrid.server import approvals, operate, probes, runs, sessions
+from cattlegrid.server import (
+    agui,
+    approvals,
+    chat_completions,
+    invocations,
+    operate,
+    probes,
+    responses,
+    runs,
+    sessions,
+)
 from cattlegrid.server.body import Bodies
 from cattlegrid.server.edge import Edge
 from cattlegrid.server.errors import CORRELATION, answer_error, answer_http, answer_invalid
@@ -26,6 +36,7 @@ _TAGS: Final = [
     {"name": "sessions", "description": "A user's conversations."},
     {"name": "runs", "description": "One request to its answer."},
     {"name": "approvals", "description": "Calls that wait for a person."},
+    {"name": "models", "description": "Agents as models, for clients that know models."},
     {"name": "agents", "description": "What can be talked to."},
     {"name": "operators", "description": "Replay and erasure."},
     {"name": "keys", "description": "Who may come in."},
@@ -51,7 +62,9 @@ def create_app(services: Services) -> FastAPI:
         },
     )
     app.state.services = services
-    for room in (sessions, runs, approvals, operate, probes):
+    app.state.pulse = invocations.Pulse(services.settings.started_at)
+    doors = (responses, chat_completions, agui, invocations)
+    for room in (sessions, runs, approvals, *doors, operate, probes):
         app.include_router(room.router)
     # The one that is added last is the outermost.
     settings = services.settings
@@ -66,7 +79,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     problems: list[dict[str, Any]] = list(cast("RequestValidationError", error).errors())
-    return answer_invalid(problems, _correlation(request))
+    # OpenAI's clients know a request that does not fit as a 400.
+    status = 400 if request.scope["path"].startswith("/v1/") else 422
+    return answer_invalid(problems, _correlation(request), status=status)
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ _REASONS: Final[Mapping[int, str]] = {
     422: "The request was read but does not fit; unknown fields are refused.",
     429: "Too many requests wait; try again after `Retry-After`.",
     500: "Something broke on our side; the correlation id names it.",
+    504: "The run takes longer than a request may wait; it goes on, and `message` says where.",
     503: "The service cannot take this now; try again after `Retry-After`.",
 }
 _CORRELATION: Final = {
@@ -41,7 +42,7 @@ _EVENT: Final = {
         "event": {
             "type": "string",
             "enum": [
-                *("run.started", "run.restarted", "run.held", "run.cancelling", "run.finished"),
+                *("run.started", "run.restarted", "run.held", "run.parked", "run.cancelling", "run.finished"),
                 *(
                     "step.started",
                     "step.finished",

@@ -1,8 +1,9 @@
 """Turns errors into answers: the one table from error code to HTTP status, and the one shape of every refusal.
 
-    {"error": {"code": "not_found", "message": "There is no session with this id.", "correlation_id": "cor_..."}}
+    {"error": {"code": "not_found", "message": "There is no session with this id.", "type": "not_found_error",
+               "param": null, "correlation_id": "cor_..."}}
 
-What may be shown is `CattlegridError.message`; `detail`, exceptions of other kinds and what the client sent are not.
+`message`, `type`, `param` and `code` are where OpenAI's clients look for them, at every address. What may be shown is `CattlegridError.message`; `detail`, exceptions of other kinds and what the client sent are not.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import Final, cast
 import msgspec
 from starlette.responses import Response
 
-from cattlegrid.core.errors import CattlegridError
+from cattlegrid.core.errors import CattlegridError, InvalidRequest
 
 STATUS: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -67,6 +68,17 @@ _HTTP_CODES: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
         415: ("unsupported_media_type", "Send the body as application/json."),
     }
 )
+_TYPES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        409: "conflict_error",
+        429: "rate_limit_error",
+    }
+)
+_RETRY_IN_VAIN: Final = frozenset({409, 500})
+"""Official clients try these again by themselves, unless they are told not to."""
 _INTERNAL: Final = "Something went wrong on our side. The operator finds it by the correlation id."
 _RETRY_AFTER_S: Final = 1.0
 _SHOWN_PROBLEMS: Final = 5
@@ -81,15 +93,36 @@ def status_of(error: CattlegridError) -> int:
     return STATUS.get(error.code, 500)
 
 
+def problem(
+    status: int, code: str, message: str, *, correlation_id: str, param: str = ""
+) -> dict[str, str | None]:
+    """What went wrong, in the one shape that all refusals have."""
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    return {
+        "code": code,
+        "message": message,
+        "type": _TYPES.get(status, kind),
+        "param": param or None,
+        "correlation_id": correlation_id,
+    }
+
+
 def answer(
-    status: int, code: str, message: str, *, correlation_id: str, headers: Mapping[str, str] | None = None
+    status: int,
+    code: str,
+    message: str,
+    *,
+    correlation_id: str,
+    headers: Mapping[str, str] | None = None,
+    param: str = "",
 ) -> Response:
     """A refusal in the one shape that all have."""
-    error = {"code": code, "message": message, "correlation_id": correlation_id}
+    error = problem(status, code, message, correlation_id=correlation_id, param=param)
+    again = {"X-Should-Retry": "false"} if status in _RETRY_IN_VAIN else {}
     return Response(
         msgspec.json.encode({"error": error}),
         status_code=status,
-        headers=dict(headers or {}),
+        headers={**again, **(headers or {})},
         media_type="application/json",
     )
 
@@ -103,7 +136,8 @@ def answer_error(error: CattlegridError, correlation_id: str) -> Response:
     if error.retry_after_s is not None or status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = retry_after(error.retry_after_s)
     message = error.message if status != HTTPStatus.INTERNAL_SERVER_ERROR else _INTERNAL
-    return answer(status, error.code, message, correlation_id=correlation_id, headers=headers)
+    param = error.param if isinstance(error, InvalidRequest) else ""
+    return answer(status, error.code, message, correlation_id=correlation_id, headers=headers, param=param)
 
 
 def answer_http(status: int, correlation_id: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -117,17 +151,22 @@ def answer_unknown(correlation_id: str) -> Response:
     return answer(500, "internal", _INTERNAL, correlation_id=correlation_id)
 
 
-def answer_invalid(problems: Sequence[Mapping[str, object]], correlation_id: str) -> Response:
+def answer_invalid(
+    problems: Sequence[Mapping[str, object]], correlation_id: str, *, status: int = 422
+) -> Response:
     """What the client is told of a request that was read but does not fit; values that it sent are not repeated.
 
     Args:
         problems: as pydantic lists them (`loc`, `type`, `msg`).
         correlation_id: of this request.
+        status: 400 at doors whose protocol says so.
     """
     shown = [_problem(problem) for problem in problems[:_SHOWN_PROBLEMS]]
     more = len(problems) - len(shown)
     text = "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
-    return answer(422, "invalid_request", f"The request does not fit: {text}.", correlation_id=correlation_id)
+    param = _where(problems[0]).removeprefix("body.") if problems else ""
+    message = f"The request does not fit: {text}."
+    return answer(status, "invalid_request", message, correlation_id=correlation_id, param=param)
 
 
 def retry_after(seconds_s: float | None) -> str:
@@ -135,13 +174,18 @@ def retry_after(seconds_s: float | None) -> str:
     return str(max(1, round(seconds_s if seconds_s is not None else _RETRY_AFTER_S)))
 
 
-def _problem(problem: Mapping[str, object]) -> str:
+def _where(problem: Mapping[str, object]) -> str:
     parts = [str(part) for part in cast("Sequence[object]", problem.get("loc", ()))]
     # A client that mixes up keys and values may have put a secret into a name: long and odd names are not repeated.
-    where = ".".join(part if _NAME.fullmatch(part) or part.isdecimal() else "(a name)" for part in parts)
+    return ".".join(part if _NAME.fullmatch(part) or part.isdecimal() else "(a name)" for part in parts)
+
+
+def _problem(problem: Mapping[str, object]) -> str:
+    where = _where(problem)
     kind = problem.get("type")
     if kind == "extra_forbidden":
         return f"{where}: there is no such field"
     if kind == "json_invalid":
         return "the body is not JSON"
-    return f"{where}: {problem.get('msg', 'not acceptable')}"
+    said = str(problem.get("msg", "not acceptable")).removeprefix("Value error, ")
+    return f"{where}: {said}"

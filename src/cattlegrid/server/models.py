@@ -26,6 +26,10 @@ class Problem(_Out):
 
     code: str = Field(description="A stable word for programs.", examples=["not_found"])
     message: str = Field(description="A sentence for people.", examples=["There is no session with this id."])
+    type: str = Field(
+        description="The kind of error, as OpenAI's clients know it.", examples=["not_found_error"]
+    )
+    param: str | None = Field(description="The field of the request that is meant.")
     correlation_id: str = Field(
         description="Names this request in the logs.", examples=["cor_01KF3Q1V9Q4Z8M2N6T7R5W3XYC"]
     )

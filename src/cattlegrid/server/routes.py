@@ -28,6 +28,14 @@ ROUTES: Final[Mapping[str, Permission]] = MappingProxyType(
         "decideApproval": Permission.DECIDE,
         "listAgents": Permission.ASK,
         "listVersions": Permission.ASK,
+        "createResponse": Permission.ASK,
+        "showResponse": Permission.ASK,
+        "cancelResponse": Permission.ASK,
+        "createChatCompletion": Permission.ASK,
+        "listModels": Permission.ASK,
+        "showModel": Permission.ASK,
+        "runAgent": Permission.ASK,
+        "invoke": Permission.ASK,
         "info": Permission.ASK,
         "replaySession": Permission.REPLAY,
         "eraseUser": Permission.ERASE,
@@ -38,5 +46,5 @@ ROUTES: Final[Mapping[str, Permission]] = MappingProxyType(
         "metrics": Permission.METRICS,
     }
 )
-OPEN: Final = frozenset({"health", "live", "ready"})
+OPEN: Final = frozenset({"health", "live", "ping", "ready"})
 """Routes that ask nobody who they are."""

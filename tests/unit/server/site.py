@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message
 from cattlegrid.core.bundle import Bundle, BundleVersion
 from cattlegrid.core.messages import ModelRequest
 from cattlegrid.core.principal import Principal
+from cattlegrid.guards.chain import Guard
 from cattlegrid.server.app import create_app
 from cattlegrid.server.keys import KeyRing, NewKey
 from cattlegrid.server.services import ServerSettings, Services
@@ -143,9 +144,11 @@ async def open_site(
     bundle: Bundle = SHOP,
     functions: Mapping[str, Callable[..., object]] | None = None,
     settings: Mapping[str, Any] | None = None,
+    guards: Sequence[Guard] = (),
 ) -> Site:
     """A server whose model plays a script."""
-    world = World(bundle, model=model, functions=functions or {"find_order": _find_order, "refund": _refund})
+    plain_functions = {"find_order": _find_order, "refund": _refund}
+    world = World(bundle, model=model, functions=functions or plain_functions, guards=guards)
     plain = ServerSettings(
         environment="test", version="0.0.0", started_at=world.clock.now(), run_wait_s=5.0, home_tenant="shop"
     )

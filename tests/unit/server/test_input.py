@@ -23,7 +23,7 @@ def refusal(answered: httpx2.Response, status: int, code: str) -> str:
     assert answered.status_code == status, answered.text
     assert set(answered.json()) == {"error"}
     error: dict[str, str] = answered.json()["error"]
-    assert set(error) == {"code", "message", "correlation_id"}
+    assert set(error) == {"code", "message", "type", "param", "correlation_id"}
     assert error["code"] == code
     assert error["correlation_id"] == answered.headers["x-correlation-id"]
     assert answered.headers["cache-control"] == "no-store"
