@@ -101,6 +101,7 @@ async def test_refusals_are_the_clients_own_errors_with_our_code() -> None:
             with pytest.raises(kind) as refused:
                 await create(**cast("Any", {"model": "support", **body}))
             assert (refused.value.code, refused.value.param) == (code, param)
+            assert refused.value.request_id == refused.value.response.json()["error"]["correlation_id"]
         wrong = client.with_options(api_key="cg_no_such")
         with pytest.raises(openai.AuthenticationError) as unknown:
             await wrong.responses.create(model="support", input="Hi")

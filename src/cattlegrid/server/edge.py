@@ -16,7 +16,7 @@ from cattlegrid.core.errors import StoreUnavailable
 from cattlegrid.server.errors import CORRELATION, answer_error, answer_unknown
 from cattlegrid.server.services import Services
 
-PROBES: Final = frozenset({"/health", "/live", "/ready", "/metrics"})
+PROBES: Final = frozenset({"/health", "/live", "/ready", "/metrics", "/ping"})
 """Answered even while the process stops."""
 KEY_ID: Final = "cattlegrid.key_id"
 """Where `auth` leaves the id of the caller's key in the ASGI scope."""
@@ -26,7 +26,7 @@ BYTES_IN: Final = "cattlegrid.bytes_in"
 """Where `body` leaves the size of the request."""
 
 _CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_OUR_ID: Final = re.compile(r"(ses|run|apr|key|stp)_[0-9A-HJKMNP-TV-Z]{26}(_\d{1,6})?")
+_OUR_ID: Final = re.compile(r"(ses|run|apr|key|stp|resp)_[0-9A-HJKMNP-TV-Z]{26}(_\d{1,6})?")
 _CLIENT_LEFT: Final = 499
 """What the log says of a request whose client did not wait for the answer."""
 
@@ -85,6 +85,7 @@ class _Answered:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Correlation-Id"] = self._correlation_id
+            headers["X-Request-Id"] = self._correlation_id  # where OpenAI's clients look for it
             headers["Cache-Control"] = "no-store"
             headers["X-Content-Type-Options"] = "nosniff"
             if self._last:

@@ -115,6 +115,7 @@ async def test_every_refusal_at_the_doors_is_where_clients_look_for_it(path: str
     for one in answers:
         error = one.json()["error"]
         assert set(error) == {"code", "message", "type", "param", "correlation_id"}
+        assert one.headers["x-request-id"] == error["correlation_id"]
     assert [one.status_code for one in answers][:2] == [400, 413]
 
 

@@ -1,5 +1,7 @@
 """The container contract: invocations with the platform's sessions, and a ping that knows what is under way."""
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
@@ -80,6 +82,9 @@ async def test_a_ping_is_busy_while_a_run_is_under_way_and_says_since_when() -> 
     await site.post(f"/runs/{run['id']}/cancel")
     await until(lambda: not any(runner.busy for runner in site.world.engine.runners.values()))
     assert await pinged(site) == ("Healthy", started + 6)
+    site.world.engine.begin_draining()
+    assert (await pinged(site))[0] == "Healthy"
+    await asyncio.sleep(0)
 
 
 async def pinged(site: Site) -> tuple[str, int]:
