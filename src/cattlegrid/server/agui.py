@@ -27,7 +27,10 @@ router = APIRouter(tags=["models"])
     operation_id="runAgent",
     summary="Run an agent for a user interface",
     response_class=Response,
-    responses={200: success("The run's events.", located=True, events=True), **refusals(404, 409, 429)},
+    responses={
+        200: success("The run's events.", located=True, foreign_events=True),
+        **refusals(404, 409, 429),
+    },
 )
 async def run_agent(
     name: Id, body: RunAgentInput, call: Caller, idempotency_key: doors.IdempotencyKey = ""

@@ -45,7 +45,7 @@ Session = Annotated[
     summary="Chat with an agent as a model",
     response_model=shapes.Completion,
     responses={
-        200: success("The answer, or that a person has to decide first.", located=True, events=True),
+        200: success("The answer, or that a person has to decide first.", located=True, foreign_events=True),
         **refusals(404, 409, 429, 504),
     },
 )

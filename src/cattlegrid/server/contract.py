@@ -60,6 +60,12 @@ _EVENT: Final = {
         },
     },
 }
+_FOREIGN_EVENT: Final = {
+    "type": "object",
+    "description": "One server-sent event of the door's protocol.",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
 _ALWAYS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most.")]
@@ -77,13 +83,19 @@ def open_refusals() -> dict[int | str, dict[str, Any]]:
     return {status: _refusal(status) for status in (400, 408, 413, 415, 422, 500)}
 
 
-def success(description: str, *, located: bool = False, events: bool = False) -> dict[str, Any]:
-    """How an answer is described. `events` says that the same comes as a stream, if that is asked for."""
+def success(
+    description: str, *, located: bool = False, events: bool = False, foreign_events: bool = False
+) -> dict[str, Any]:
+    """How an answer is described.
+
+    `events` says that the same comes as a stream, if that is asked for; `foreign_events`, as one of somebody else's
+    protocol.
+    """
     told: dict[str, Any] = {"description": description, "headers": {**_CORRELATION}}
     if located:
         told["headers"] |= _LOCATION
-    if events:
-        told["content"] = {"text/event-stream": {"itemSchema": _EVENT}}
+    if events or foreign_events:
+        told["content"] = {"text/event-stream": {"itemSchema": _FOREIGN_EVENT if foreign_events else _EVENT}}
     return told
 
 

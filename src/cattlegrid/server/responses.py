@@ -37,7 +37,7 @@ _CANCEL_WAIT_S = 5.0
         200: success(
             "The response; `in_progress` when it waits for a person or takes longer than a request may wait.",
             located=True,
-            events=True,
+            foreign_events=True,
         ),
         **refusals(404, 409, 429),
     },
@@ -66,7 +66,10 @@ async def create_response(
     operation_id="showResponse",
     summary="Show a response",
     response_model=response_models.Response,
-    responses={200: success("The response as it is now.", located=True, events=True), **refusals(404)},
+    responses={
+        200: success("The response as it is now.", located=True, foreign_events=True),
+        **refusals(404),
+    },
 )
 async def show_response(
     response_id: Id,
