@@ -60,6 +60,11 @@ class Cluster:
             self._template = True
         return self._create(_TEMPLATE)
 
+    def copy_of(self, database: str) -> str:
+        """The name of a copy of a database that nobody uses, as a restored backup would be."""
+        self.disconnect(database)
+        return self._create(database)
+
     def drop(self, database: str) -> None:
         """Delete a database, whoever uses it."""
         self.run(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')

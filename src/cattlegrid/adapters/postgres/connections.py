@@ -134,12 +134,16 @@ class Connections:
             watch.cancel()
             await self._pool.putconn(connection)
 
-    async def fetch(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    async def fetch(
+        self, query: str, values: Sequence[object] = (), *, patience_s: float | None = None
+    ) -> list[tuple[Any, ...]]:
         """The rows of one statement. Raises psycopg.Error as it comes."""
-        async with self.use() as connection:
+        async with self.use(patience_s=patience_s) as connection:
             return await fetch(connection, query, values)
 
-    async def read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    async def read(
+        self, query: str, values: Sequence[object] = (), *, patience_s: float | None = None
+    ) -> list[tuple[Any, ...]]:
         """The rows of a query that changes nothing; asked again on another connection when the first one breaks.
 
         Raises:
@@ -147,11 +151,11 @@ class Connections:
         """
         try:
             try:
-                return await self.fetch(query, values)
+                return await self.fetch(query, values, patience_s=patience_s)
             except Error as error:
                 if not is_lost(error) or isinstance(error, PoolTimeout):
                     raise
-                return await self.fetch(query, values)
+                return await self.fetch(query, values, patience_s=patience_s)
         except Error as error:
             raise self.unavailable(error) from error
 
@@ -163,11 +167,7 @@ class Connections:
         """A connection that has not been closed from the other side while nobody used it."""
         while True:
             connection = await pool.getconn()
-            try:
-                stale = bool(select.select([connection.fileno()], [], [], 0)[0])
-            except (OSError, ValueError, OperationalError):
-                stale = True
-            if not stale:
+            if not _ended(connection):
                 return connection
             await connection.close()
             await pool.putconn(connection)
@@ -278,6 +278,16 @@ def is_unwritable(error: Error) -> bool:
 def _said(error: Error) -> str:
     text = " ".join(str(error).split())
     return f"{error.sqlstate} {text}" if error.sqlstate else text or type(error).__name__
+
+
+def _ended(connection: Connection) -> bool:
+    """Whether the other side has closed a connection on which nothing is expected."""
+    poll = select.poll()  # `select` knows no file numbers above 1023
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, Error):
+        return True
 
 
 def _shut_down(connection: Connection) -> None:

@@ -272,7 +272,9 @@ class PostgresJournal:
         return str((await self._shielded(self._change(_SET_FIRST, (name, value))))[0][0])
 
     async def heads_changed_since(self, position: int) -> tuple[int, Sequence[Head]]:
-        rows = await self._read(reading.CHANGED, (position,))
+        rows = await self._shielded(
+            self._connections.read(reading.CHANGED, (position,), patience_s=owners.LONG_S)
+        )
         return rows[0][0], [reading.head_of(row[1:]) for row in rows if row[1]]
 
     async def ping(self) -> None:
@@ -297,8 +299,13 @@ class PostgresJournal:
         # connection in the middle of an answer.
         task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._done)
         return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited may have gone; then nobody else looks at it
 
     async def _after(self, stream: str, query: str, values: Sequence[object]) -> list[Columns]:
         await self._writer.settled(stream)
@@ -323,7 +330,7 @@ class PostgresJournal:
     async def _erase(self, owner: str, at_us: int) -> list[str]:
         """Erase a user: first on the list, then in the database."""
         try:
-            async with self._connections.use() as connection:
+            async with self._connections.use(patience_s=owners.LONG_S) as connection:
                 if not await owners.has_anything(connection, owner):
                     return await owners.sessions_of(connection, owner)
                 await asyncio.to_thread(self._ledger.record, owner, at_us)
@@ -339,8 +346,12 @@ class PostgresJournal:
         again: list[str] = []
         for owner, at_us in self._ledger.read().items():
             found = await self._read(_LISTED, (owner,))
-            if found and found[0][0] <= at_us:
-                async with self._connections.use() as connection:
+            if not found or found[0][0] > at_us:
+                continue
+            try:
+                async with self._connections.use(patience_s=owners.LONG_S) as connection:
                     await owners.erase(connection, owner)
-                again.append(owner)
+            except Error as error:
+                raise self._connections.unavailable(error) from error
+            again.append(owner)
         return again

@@ -11,6 +11,8 @@ from cattlegrid.adapters.postgres.appending import APPEND, Arguments
 from cattlegrid.adapters.postgres.connections import Connection, fetch
 from cattlegrid.journal.codec import references
 
+LONG_S: Final = 300.0
+"""How long a statement may take that looks at a whole journal, or deletes much of it."""
 _BOUND: Final = "SET LOCAL idle_in_transaction_session_timeout = '15s'"
 """A process that is stopped in mid-deletion keeps its locks for no longer."""
 _SESSIONS: Final = "SELECT stream FROM cattlegrid.entries WHERE owner = $1 AND kind = 'session' ORDER BY id"

@@ -191,7 +191,7 @@ class Writer:
         ids = await self._ids_of([audit])
         arguments = arguments_of([audit], ids, moves_of([audit], ids), self._now_us())
         try:
-            async with self._connections.use() as connection:
+            async with self._connections.use(patience_s=owners.LONG_S) as connection:
                 await owners.delete_stream(connection, deletion.stream, arguments)
         except Error as error:
             if is_unwritable(error) or (error.sqlstate or "") in _REASONS:

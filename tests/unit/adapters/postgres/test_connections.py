@@ -1,7 +1,9 @@
 """Connections that are refused, cut, or silent: the reason is said, and what was written counts once."""
 
 import asyncio
+import os
 import random
+import resource
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
@@ -118,6 +120,22 @@ async def test_commits_are_waited_for_although_the_database_says_otherwise(
     await writer_of(store, "ses_1").append([event()])
     assert store.facts.synchronous_commit == "off"
     assert postgres.run("SELECT DISTINCT said FROM seen", database=name_of(database)) == [("on",)]
+
+
+async def test_a_process_with_thousands_of_open_files_is_served_too(another: Open) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+    files = [os.dup(0) for _ in range(1_100)]
+    try:
+        store = await another()
+        await store.ping()
+        await writer_of(store, "ses_1").append([event()])
+        assert len(await store.rows("ses_1")) == 1
+        await store.close()
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_leases_end_by_the_servers_clock(store: PostgresJournal, another: Open) -> None:
