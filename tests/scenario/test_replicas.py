@@ -144,6 +144,7 @@ def test_a_watcher_in_one_process_sees_what_happens_in_another(replicas: Replica
     ana, staff = there.customer("ana@example.com"), there.staff()
     run = here.customer("ana@example.com").insist("POST", "/runs", body, Prefer="respond-async")
     until(lambda: bool(counter.looks), 30, here.said)
+    decided = False
     with ana.events(run["id"]) as lines:
         seen: list[str] = []
         for line in lines:
@@ -151,11 +152,11 @@ def test_a_watcher_in_one_process_sees_what_happens_in_another(replicas: Replica
                 seen.append(line.removeprefix("event: "))
             if seen and seen[-1] == "run.started":
                 counter.doors.set()
-            if seen and seen[-1] == "run.held" and "approval.decided" not in seen:
+            if seen and seen[-1] == "run.held" and not decided:
+                # Once: until the process that runs it has folded the decision in, the call is still shown as waiting.
+                decided = True
                 approval = staff.run(run["id"])["approvals"][0]
-                if approval["status"] == "pending":
-                    path = f"/approvals/{approval['id']}/decision"
-                    staff.insist("POST", path, {"decision": "approve"})
+                staff.insist("POST", f"/approvals/{approval['id']}/decision", {"decision": "approve"})
     assert seen[0] == "run.started"
     assert seen[-1] == "run.finished"
     assert {"step.started", "step.finished", "run.held", "approval.decided"} <= set(seen)

@@ -36,7 +36,7 @@ from cattlegrid.calls.schemas import ToolSchemas
 from cattlegrid.core.bundle import BundleVersion
 from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.core.ids import Ids
-from cattlegrid.core.ports import CrashPoints
+from cattlegrid.core.ports import CrashPoints, Rounds
 from cattlegrid.guards.calls import ApproveLines, DenyLines
 from cattlegrid.guards.chain import GuardChain
 from cattlegrid.guards.text import Characters, Size
@@ -169,7 +169,7 @@ async def open_project(settings: Settings, *, background: bool = True) -> AsyncG
         yield OpenProject(app=create_app(parts), services=parts, registry=registry, settings=settings)
 
 
-def _send_traces(opened: OpenStore, metrics: Metrics, jobs: InProcessJobs, stack: AsyncExitStack) -> None:
+def _send_traces(opened: OpenStore, metrics: Metrics, rounds: Rounds, stack: AsyncExitStack) -> None:
     """Have the traces of runs sent, where the environment names a collector."""
     settings = opened.settings
     if settings.collector is None:
@@ -186,7 +186,7 @@ def _send_traces(opened: OpenStore, metrics: Metrics, jobs: InProcessJobs, stack
     )
     stack.push_async_callback(export.close)
     metrics.include(export.spans, export.runs)
-    jobs.every(EVERY_S, "traces", export.round)
+    rounds.every(EVERY_S, "traces", export.round)
 
 
 class _Chores:

@@ -33,7 +33,7 @@ async def two_tenants() -> tuple[Site, Mapping[str, str]]:
         "session_id": ended["session_id"],
         "approval_id": held["approvals"][0]["id"],
         "key_id": keys[-1]["id"],
-        "held": held["id"],
+        "response_id": ended["id"].replace("run_", "resp_"),
     }
 
 
@@ -71,7 +71,15 @@ async def test_what_belongs_to_another_tenant_and_what_is_nowhere_get_the_same_a
             assert unlike(answers[0]) == unlike(answers[1]), path
             assert answers[0].status_code == 404, path
             asked += 1
-    assert asked >= 10
+    assert asked >= 12
+    for word in ("previous_response_id", "conversation"):
+        known = {"previous_response_id": ids["response_id"], "conversation": ids["session_id"]}[word]
+        continued = [
+            await site.post("/v1/responses", {"model": "support", "input": "Hi", word: id}, "elsewhere")
+            for id in (known, f"{known[:-1]}{'Z' if known[-1] != 'Z' else 'Y'}")
+        ]
+        assert unlike(continued[0]) == unlike(continued[1]), word
+        assert continued[0].status_code == 404, word
     replays = [
         await site.post("/debug/replay", {"session_id": id}, "elsewhere")
         for id in (ids["session_id"], "ses_x")
