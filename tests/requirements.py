@@ -311,6 +311,7 @@ _JOBS: Final = _area(
         "stop": "What a stopped worker has not ended is done by another at once.",
         "spread": "Thousands of tasks are put at once, each once, and shared by all workers.",
         "outage": "Workers outlive the loss of their connections and lose no task.",
+        "worker": "`cattlegrid worker` does what servers leave to it; a server alone does all of it; a file needs none.",
         "pooler": "Jobs are shared behind PgBouncer in transaction mode, where nobody listens.",
         "schema": "The tables of the jobs are made once, in a namespace of their own, and never changed by a server.",
     },

@@ -59,13 +59,6 @@ class Desk:
         """Who has noted it, in the order of time."""
         return [row[0] for row in self.ask(f"SELECT who FROM notes WHERE what = '{what}' ORDER BY n")]
 
-    def jobs(self, status: str) -> int:
-        return int(
-            self.ask(f"SELECT count(*) FROM cattlegrid_jobs.procrastinate_jobs WHERE status = '{status}'")[0][
-                0
-            ]
-        )
-
 
 @pytest.fixture
 def desk(database: str) -> Generator[Desk]:
@@ -136,7 +129,6 @@ async def test_a_job_whose_worker_was_killed_is_done_by_another_with_the_effects
     assert tally == Tally(done=1)
     assert desk.effects() == {"debit": 1, "credit": 1}
     assert desk.notes("pay") == ["dead", "other"]
-    assert desk.jobs("todo") == 0
     assert desk.ask("SELECT 1 FROM cattlegrid_jobs.procrastinate_jobs WHERE task_name = 'task/pay'") == []
 
 

@@ -1,10 +1,21 @@
-"""Opens the journal that a process is told to use: a file of this machine, or a PostgreSQL database that many share."""
+"""Opens what a process is told to use, the journal and the jobs: of this machine, or a PostgreSQL database of many."""
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Protocol
 
+from cattlegrid.adapters.jobs import InProcessJobs
 from cattlegrid.adapters.sqlite.journal import SqliteJournal
-from cattlegrid.core.ports import Clock
+from cattlegrid.core.ports import Clock, Jobs
 from cattlegrid.journal.store import JournalStore
+
+
+class WorkingJobs(Jobs, AbstractAsyncContextManager[object], Protocol):
+    """Jobs that this process does for as long as they are entered as a context."""
+
+    async def close(self) -> None:
+        """Let go of what they are kept in. Idempotent."""
+        ...
 
 
 async def open_journal(*, url: str, folder: Path, clock: Clock, durable: bool) -> JournalStore:
@@ -26,3 +37,21 @@ async def open_journal(*, url: str, folder: Path, clock: Clock, durable: bool) -
     from cattlegrid.adapters.postgres.journal import PostgresJournal
 
     return await PostgresJournal.open(url, ledger=folder / "erasures.jsonl", durable=durable)
+
+
+def jobs_of(*, url: str, clock: Clock, concurrency: int) -> WorkingJobs:
+    """The work of a store; nothing is connected yet.
+
+    Args:
+        url: of the database; empty for work in this process alone.
+        clock: by which that work is due; a database has its own.
+        concurrency: how many tasks may be under way at once in this process.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+    """
+    if not url:
+        return InProcessJobs(clock, concurrency=concurrency)
+    from cattlegrid.adapters.spread.jobs import SpreadJobs, SpreadSettings
+
+    return SpreadJobs(url, SpreadSettings(concurrency=concurrency))

@@ -49,6 +49,7 @@ COMMANDS: Final = (
     Listed("replay", "Run a recorded session again and compare every step."),
     Listed("bundle", "Build, compare and move versions of an agent."),
     Listed("serve", "Serve the project for others."),
+    Listed("worker", "Do the work that no request waits for, beside servers on PostgreSQL."),
     Listed("keys", "Make and revoke API keys."),
     Listed("users", "Erase what is stored about a user."),
     Listed("audit", "See what those who run the service did."),

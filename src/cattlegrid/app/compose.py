@@ -19,7 +19,7 @@ import msgspec
 
 from cattlegrid.adapters.clock import SystemClock
 from cattlegrid.adapters.crash import NoCrash, SignalAt
-from cattlegrid.adapters.jobs import InProcessJobs
+from cattlegrid.adapters.jobs import InProcessRounds
 from cattlegrid.adapters.keys import unlock
 from cattlegrid.adapters.liveness import Holders
 from cattlegrid.adapters.models import Endpoint, HttpModelClient
@@ -27,7 +27,7 @@ from cattlegrid.adapters.otlp import OtlpSender
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
 from cattlegrid.adapters.seal_log import SealLog
-from cattlegrid.adapters.stores import open_journal
+from cattlegrid.adapters.stores import jobs_of, open_journal
 from cattlegrid.app.identity import tokens_of
 from cattlegrid.app.settings import Settings, load_settings
 from cattlegrid.calls.perform import Calls, Clients
@@ -36,7 +36,7 @@ from cattlegrid.calls.schemas import ToolSchemas
 from cattlegrid.core.bundle import BundleVersion
 from cattlegrid.core.errors import ConfigurationError
 from cattlegrid.core.ids import Ids
-from cattlegrid.core.ports import CrashPoints, Rounds
+from cattlegrid.core.ports import CrashPoints, Jobs, Rounds
 from cattlegrid.guards.calls import ApproveLines, DenyLines
 from cattlegrid.guards.chain import GuardChain
 from cattlegrid.guards.text import Characters, Size
@@ -63,6 +63,7 @@ DRAIN_S: Final = 20.0
 SEAL_S: Final = 60.0
 RETIRE_S: Final = 3_600.0
 METRICS_S: Final = 10.0
+CONCURRENCY: Final = 8
 
 
 class OpenStore(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,7 @@ class OpenProject(msgspec.Struct, frozen=True, kw_only=True):
     services: Services
     registry: BundleRegistry
     settings: Settings
+    jobs: Jobs
 
 
 @asynccontextmanager
@@ -146,27 +148,41 @@ def registry_of(opened: OpenStore) -> BundleRegistry:
 
 
 @asynccontextmanager
-async def open_project(settings: Settings, *, background: bool = True) -> AsyncGenerator[OpenProject]:
-    """A project that serves, until the block ends; then it drains. `background` runs upkeep."""
+async def open_project(
+    settings: Settings, *, background: bool = True, concurrency: int = CONCURRENCY
+) -> AsyncGenerator[OpenProject]:
+    """A project that serves, until the block ends; then it drains.
+
+    Args:
+        settings: of this process.
+        background: look after the sessions of this process, and take over those of the dead.
+        concurrency: how much of the store's work to do at once; 0 leaves it to workers.
+    """
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_store(settings))
         registry = registry_of(opened)
         models = await _models(settings, opened.clock, stack, all_needed=background)
         parts = await _parts(opened, registry, models, stack)
         chores = _Chores(opened, parts.upkeep)
-        jobs = InProcessJobs(opened.clock)
-        parts = msgspec.structs.replace(parts, tokens=tokens_of(settings, opened.clock, jobs))
-        _send_traces(opened, parts.metrics, jobs, stack)
-        parts.upkeep.register(jobs)
+        rounds = InProcessRounds(opened.clock)
+        rounds.every(METRICS_S, "metrics", lambda: parts.metrics.read(parts.store))
+        jobs = jobs_of(url=settings.database_url.value, clock=opened.clock, concurrency=max(1, concurrency))
+        stack.push_async_callback(jobs.close)
+        parts = msgspec.structs.replace(parts, tokens=tokens_of(settings, opened.clock, rounds))
+        _send_traces(opened, parts.metrics, rounds, stack)
         jobs.every(SEAL_S, "seals", chores.seal)
         jobs.every(RETIRE_S, "retention", chores.retire)
-        jobs.every(METRICS_S, "metrics", lambda: parts.metrics.read(parts.store))
+        parts.upkeep.register(rounds, jobs)
         if background:
             stack.callback(parts.upkeep.listen())
             await parts.upkeep.recover()
-            await stack.enter_async_context(jobs)
+            await stack.enter_async_context(rounds)
         stack.push_async_callback(chores.leave)
-        yield OpenProject(app=create_app(parts), services=parts, registry=registry, settings=settings)
+        if background and concurrency:
+            await stack.enter_async_context(jobs)  # ends first: what it leaves is drained like all the rest
+        yield OpenProject(
+            app=create_app(parts), services=parts, registry=registry, settings=settings, jobs=jobs
+        )
 
 
 def _send_traces(opened: OpenStore, metrics: Metrics, rounds: Rounds, stack: AsyncExitStack) -> None:

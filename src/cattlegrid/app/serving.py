@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cattlegrid.adapters.clock import SystemClock
-from cattlegrid.app.compose import OpenProject, open_project
+from cattlegrid.app.compose import CONCURRENCY, OpenProject, open_project
 from cattlegrid.app.identity import record_configuration
 from cattlegrid.app.settings import Settings
 from cattlegrid.app.state import RunningServer, StateFolder
@@ -49,6 +49,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """Told the URL once requests are answered."""
     front: Callable[[FastAPI], None] = lambda _: None
     """Puts something in front of the routes."""
+    concurrency: int = CONCURRENCY
+    """How much of the store's work to do at once; 0 leaves it to workers."""
 
 
 def serve(serving: Serving) -> None:
@@ -67,7 +69,7 @@ def serve(serving: Serving) -> None:
 
 
 async def _serve(serving: Serving, state: StateFolder, listener: socket.socket) -> None:
-    async with open_project(serving.settings) as project:
+    async with open_project(serving.settings, concurrency=serving.concurrency) as project:
         await record_configuration(serving.settings, project.services.engine.audit)
         await serving.prepare(project)
         await check_bind(serving.host, project.services.keys, tokens=project.services.tokens is not None)

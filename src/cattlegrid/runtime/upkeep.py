@@ -1,6 +1,6 @@
 """What keeps sessions going when nobody asks: leases, recovery, inboxes, expiry, closing, retention, erasure, the end.
 
-Each method is one round, made again and again by `Jobs`; all of them are idempotent and may run in several processes.
+Each method is one round, made again and again; all of them are idempotent and may run in several processes.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cattlegrid.core.errors import CattlegridError, LeaseHeld, SessionEnded, StoreUnavailable
-from cattlegrid.core.ports import Clock, Jobs
+from cattlegrid.core.ports import Clock, Rounds
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.codec import from_micros, micros
 from cattlegrid.journal.control import control_writer
@@ -60,12 +60,12 @@ class Upkeep:
         self._elsewhere: dict[str, float] = {}
         """When to look again at sessions that other processes had."""
 
-    def register(self, jobs: Jobs) -> None:
-        """Have every round made at its own pace."""
-        jobs.every(self._settings.lease_s / 3, "leases", self.renew_leases)
-        jobs.every(0.5, "inboxes", self.attend_inboxes)
-        jobs.every(0.5, "watchers", self._engine.catch_up)
-        jobs.every(0.5, "recovery", self.recover)
+    def register(self, rounds: Rounds, jobs: Rounds) -> None:
+        """Have every round made at its own pace: `rounds` by this process for itself, `jobs` by one for the store."""
+        rounds.every(self._settings.lease_s / 3, "leases", self.renew_leases)
+        rounds.every(0.5, "inboxes", self.attend_inboxes)
+        rounds.every(0.5, "watchers", self._engine.catch_up)
+        rounds.every(0.5, "recovery", self.recover)
         jobs.every(5.0, "approvals", self.expire_approvals)
         jobs.every(15.0, "sessions", self.close_idle_sessions)
 

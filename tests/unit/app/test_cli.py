@@ -29,7 +29,7 @@ HEAVY = (
 )
 PROMISED = {
     *("init", "lint", "bundle", "dev", "serve", "chat", "sessions", "runs", "approvals", "users", "replay"),
-    *("verify", "keys", "audit", "model", "db"),
+    *("verify", "keys", "audit", "model", "db", "worker"),
 }
 
 

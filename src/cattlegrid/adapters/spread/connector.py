@@ -32,8 +32,8 @@ class StoreConnector(BaseAsyncConnector):
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self.broken: Final = asyncio.Event()
-        """Set once a statement has failed for another reason than what it says: nobody knows what became of it."""
+        self.broken = asyncio.Event()
+        """Set when a statement fails for another reason than what it says; then another one takes its place."""
 
     async def open_async(self, pool: object = None) -> None:
         """Nothing to do."""
@@ -88,6 +88,7 @@ class StoreConnector(BaseAsyncConnector):
         except exceptions.ConnectorException as error:
             if not isinstance(error.__cause__, errors.RaiseException | errors.UniqueViolation):
                 self.broken.set()
+                self.broken = asyncio.Event()
             raise
 
     async def _run(self, query: str, arguments: Row) -> list[Row]:

@@ -42,9 +42,9 @@ class SpreadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How processes work together; the same in all of them."""
 
     concurrency: int = 8
-    """How many jobs one process does at once."""
+    """How many tasks one process does at once; rounds come on top."""
     poll_s: float = 0.2
-    """How often each process looks for jobs; most are heard of sooner."""
+    """How often each process looks for tasks; most are heard of sooner."""
     heartbeat_s: float = 2.0
     stalled_s: float = 60.0
     """Who has not been heard of for so long is dead. Longer than a graceful stop."""
@@ -56,6 +56,16 @@ class SpreadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait after the first failure of a task; four times as long after each further one."""
 
 
+class _Crew(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker of procrastinate in this process."""
+
+    name: str
+    queues: tuple[str, ...]
+    concurrency: int
+    poll_s: float
+    listens: bool = False
+
+
 class SpreadJobs:
     """A `core.ports.Jobs` in PostgreSQL."""
 
@@ -65,6 +75,8 @@ class SpreadJobs:
         Raises:
             ConfigurationError: the URL cannot be read.
         """
+        # It writes of each job with all its arguments.
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL + 1)
         self._settings = settings or SpreadSettings()
         self._connections = Connections(url, size=_CONNECTIONS)
         self._connector = StoreConnector(self._connections)
@@ -75,8 +87,6 @@ class SpreadJobs:
         self._opening = asyncio.Lock()
         self._opened = False
         self._at_work: tuple[asyncio.Task[None], ...] = ()
-        # It writes of each job with all its arguments.
-        logging.getLogger("procrastinate").setLevel(logging.CRITICAL + 1)
 
     def every(self, interval_s: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         round_ = Round(name, work)
@@ -133,7 +143,7 @@ class SpreadJobs:
         await self._ready()
         await self._tending.register(self._intervals)
         self._at_work = (
-            asyncio.create_task(self._work(), name="jobs"),
+            *(asyncio.create_task(self._work(crew), name=crew.name) for crew in self._crews()),
             asyncio.create_task(self._tend(), name="tending of jobs"),
         )
         return self
@@ -151,41 +161,40 @@ class SpreadJobs:
                 await schema.ensure(self._connections)
                 self._opened = True
 
-    async def _work(self) -> None:
+    async def _work(self, crew: "_Crew") -> None:
         """Be a worker until cancelled, and another one whenever the database has broken it off."""
         failing = False
         while True:
             try:
-                await self._be_worker()
+                await self._be_worker(crew)
                 failing = False
             except Exception as error:  # noqa: BLE001 - the top of a worker: said once, then tried again
                 if not failing:
-                    _log.warning("job_failed", job="worker", error=code_of(error))
+                    _log.warning("job_failed", job=crew.name, error=code_of(error))
                 failing = True
             await asyncio.sleep(_AGAIN_S)
 
-    async def _be_worker(self) -> None:
-        """Be one worker until cancelled, or until it cannot be told how one of its jobs is kept in the database.
+    async def _be_worker(self, crew: "_Crew") -> None:
+        """Be one worker until cancelled, or until nobody knows how one of its jobs is kept in the database.
 
         What it has left in doubt is freed like the jobs of the dead, because the next worker is another one.
         """
         settings = self._settings
-        self._connector.broken.clear()
+        broken = asyncio.create_task(self._connector.broken.wait())
         worker = asyncio.create_task(
             self._app.run_worker_async(
-                queues=[ROUND + name for name in self._intervals]
-                + [TASK + name for name in self._handlers.names],
-                concurrency=settings.concurrency,
-                fetch_job_polling_interval=settings.poll_s,
+                name=crew.name,
+                queues=list(crew.queues),
+                concurrency=crew.concurrency,
+                fetch_job_polling_interval=crew.poll_s,
+                listen_notify=crew.listens,
                 shutdown_graceful_timeout=settings.stop_s,
-                listen_notify=not self._connections.facts.pooled,
                 delete_jobs="successful",
                 install_signal_handlers=False,
                 update_heartbeat_interval=settings.heartbeat_s,
                 stalled_worker_timeout=settings.stalled_s,
             )
         )
-        broken = asyncio.create_task(self._connector.broken.wait())
         try:
             await asyncio.wait({worker, broken}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -194,6 +203,24 @@ class SpreadJobs:
             await asyncio.wait({worker, broken})
         if not worker.cancelled():
             worker.result()
+
+    def _crews(self) -> list["_Crew"]:
+        """Who does rounds, and who does tasks: apart, so that no number of tasks keeps a round waiting."""
+        settings = self._settings
+        rounds = _Crew(
+            name="rounds",
+            queues=tuple(ROUND + name for name in self._intervals),
+            concurrency=max(1, len(self._intervals)),
+            poll_s=settings.tend_s,
+        )
+        tasks = _Crew(
+            name="tasks",
+            queues=tuple(TASK + name for name in self._handlers.names),
+            concurrency=settings.concurrency,
+            poll_s=settings.poll_s,
+            listens=not self._connections.facts.pooled,
+        )
+        return [crew for crew in (rounds, tasks) if crew.queues]
 
     async def _tend(self) -> None:
         settings = self._settings

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cattlegrid.app.commands.dev import tell_agents
-from cattlegrid.app.compose import OpenProject, register_agents
+from cattlegrid.app.compose import CONCURRENCY, OpenProject, register_agents
 from cattlegrid.app.connect import USER
 from cattlegrid.app.development import ensure_keys
 from cattlegrid.app.open_door import OpenDoor
@@ -28,6 +28,7 @@ app = single_command()
         "cattlegrid keys create --act-as --label 'web shop'",
         "cattlegrid serve --env production --host 0.0.0.0",
         "cattlegrid serve --port 8701",
+        "cattlegrid serve --no-worker",
     ),
 )
 def serve_command(
@@ -45,6 +46,13 @@ def serve_command(
             "--no-auth", help="Requests of this machine need no key. Development only, loopback only."
         ),
     ] = False,
+    no_worker: Annotated[
+        bool,
+        typer.Option(
+            "--no-worker",
+            help="Leave expiry, closing, retention and seals to `cattlegrid worker`. PostgreSQL only.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the project for others.
 
@@ -55,6 +63,10 @@ def serve_command(
     local = is_loopback(host)
     if no_auth and not (local and settings.environment == "development"):
         raise ConfigurationError("--no-auth is for development at a loopback address: leave it out.")
+    if no_worker and not settings.database_url:
+        raise ConfigurationError(
+            "--no-worker is for PostgreSQL, where workers can be other processes: leave it out, or set DATABASE_URL."
+        )
     state = StateFolder(settings.state_folder)
 
     async def prepare(project: OpenProject) -> None:
@@ -73,6 +85,7 @@ def serve_command(
                 front=(lambda app: app.add_middleware(OpenDoor, key=state.key("user"), user=USER))
                 if no_auth
                 else (lambda _: None),
+                concurrency=0 if no_worker else CONCURRENCY,
             )
         )
 

@@ -3,6 +3,7 @@
 class TestMine(JobsContract): ...   # with a fixture `subject` that is a `JobsUnderTest`
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -207,6 +208,31 @@ class JobsContract:
         after = made.copy()
         await subject.let_pass(_SOON_S)
         assert made == after
+
+    async def test_no_number_of_tasks_keeps_a_round_waiting(self, subject: JobsUnderTest) -> None:
+        made: list[int] = []
+        may_end = asyncio.Event()
+
+        async def work() -> None:
+            made.append(len(made))
+
+        async def slow(_: Order) -> None:
+            await may_end.wait()
+
+        subject.jobs.every(0.1, "quick", work)
+        subject.jobs.handle("order", Order, slow)
+        await subject.jobs.put(_order(number) for number in range(2 * CONCURRENCY))
+        before = 0
+
+        async def thrice_more() -> bool:
+            return len(made) >= before + 3
+
+        async with subject.working():
+            await subject.until(thrice_more)
+            before = len(made)
+            await subject.until(thrice_more)
+            assert await subject.jobs.tally("batch") == Tally(waiting=2 * CONCURRENCY)
+            may_end.set()
 
     async def test_a_round_begins_an_interval_after_the_last_one_has_ended(
         self, subject: JobsUnderTest
