@@ -14,8 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from cattlegrid.adapters.postgres.connections import Connections
-from cattlegrid.adapters.spread import schema
+from cattlegrid.adapters.databases import Place, examine, upgrade
 from cattlegrid.adapters.spread.jobs import SpreadJobs
 from cattlegrid.core.errors import ConfigurationError, StoreUnavailable
 from cattlegrid.core.ports import Tally, Task
@@ -280,19 +279,28 @@ async def test_two_that_begin_at_once_make_the_tables_once(desk: Desk) -> None:
 
 
 @pytest.mark.requirement("jobs:schema")
-async def test_older_tables_are_refused_until_they_are_brought_up_to_date(desk: Desk, clerk: Till) -> None:
+async def test_older_tables_are_refused_until_they_are_brought_up_to_date(
+    desk: Desk, clerk: Till, tmp_path: Path
+) -> None:
+    place = Place(url=desk.url, folder=tmp_path)
+    assert await _finding(place) == (True, "the first server makes their tables")
     await clerk.jobs.put(payments(1))
     desk.ask("DROP TABLE cattlegrid_jobs.rounds, cattlegrid_jobs.tasks")
     desk.ask("DELETE FROM cattlegrid_jobs.made_of WHERE file = 'cattlegrid.1.sql'")
     later = Till(desk.url, "later")
     with pytest.raises(ConfigurationError, match="cattlegrid db upgrade"):
         await later.jobs.put(payments(1))
-    connections = Connections(desk.url)
-    await connections.open()
-    await schema.upgrade(connections)
-    await connections.close()
+    assert await _finding(place) == (False, "older than this program: run `cattlegrid db upgrade`")
+    await upgrade(place)
+    assert await _finding(place) == (True, "as this program needs them")
     assert await later.jobs.put(payments(1)) == 1
     await later.jobs.close()
+
+
+async def _finding(place: Place) -> tuple[bool, str]:
+    """What `db check` says of the jobs."""
+    (found,) = (one for one in await examine(place) if one.name == "jobs")
+    return found.ok, found.said
 
 
 @pytest.mark.requirement("jobs:schema")

@@ -77,12 +77,14 @@ async def upgrade(place: Place) -> Upgraded:
         return Upgraded(before=before, after=_file_version(place.file))
     from cattlegrid.adapters.postgres import schema
     from cattlegrid.adapters.postgres.connections import Connections
+    from cattlegrid.adapters.spread import schema as jobs
 
     connections = Connections(place.url)
     await connections.open()
     try:
         before = await schema.version_of(connections)
         await schema.upgrade(connections)
+        await jobs.upgrade(connections)
         return Upgraded(before=before, after=await schema.version_of(connections))
     finally:
         await connections.close()
@@ -139,11 +141,13 @@ async def copy(
 async def _examine_server(place: Place) -> list[Finding]:
     from cattlegrid.adapters.postgres import schema
     from cattlegrid.adapters.postgres.connections import Connections
+    from cattlegrid.adapters.spread import schema as jobs
 
     connections = Connections(place.url)
     await connections.open()
     try:
         facts = connections.facts
+        missing = await jobs.lacking(connections)
         version = await schema.version_of(connections)
         began_s = time.time()
         server_s = (await connections.read("SELECT extract(epoch FROM clock_timestamp())::float8"))[0][0]
@@ -163,8 +167,16 @@ async def _examine_server(place: Place) -> list[Finding]:
         ),
         Finding(name="clock", ok=apart_s < _SKEW_S, said=f"{apart_s:.2f} s from the server's"),
         _schema(version, schema.VERSION),
+        _jobs(missing),
     ]
     return [*found, await _writable(place)] if version == schema.VERSION else found
+
+
+def _jobs(missing: list[str] | None) -> Finding:
+    if missing is None:
+        return Finding(name="jobs", ok=True, said="the first server makes their tables")
+    said = "older than this program: run `cattlegrid db upgrade`" if missing else "as this program needs them"
+    return Finding(name="jobs", ok=not missing, said=said)
 
 
 def _examine_file(file: Path) -> list[Finding]:

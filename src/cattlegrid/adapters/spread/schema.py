@@ -41,22 +41,33 @@ async def ensure(connections: Connections) -> None:
         ConfigurationError: they are older, or this user may not make or use them.
         StoreUnavailable: the server does not answer.
     """
+    missing = await lacking(connections)
+    if missing is None:
+        await upgrade(connections)
+    elif missing:
+        raise ConfigurationError(
+            "The database has the jobs of an older version. Stop the servers and workers of that version, then bring "
+            "it up to date: cattlegrid db upgrade.",
+            detail=f"{connections.where} lacks {', '.join(missing)}",
+        )
+
+
+async def lacking(connections: Connections) -> list[str] | None:
+    """What has not been run yet; None when there are no tables at all.
+
+    Raises:
+        ConfigurationError: this user may not look.
+        StoreUnavailable: the server does not answer.
+    """
     try:
-        if (await connections.fetch(_EXISTS))[0][0]:
-            done = {str(row[0]) for row in await connections.fetch(_DONE)}
-            missing = [name for name in _files() if name not in done]
-            if missing:
-                raise ConfigurationError(
-                    "The database has the jobs of an older version. Stop the servers and workers of that version, "
-                    "then bring it up to date: cattlegrid db upgrade.",
-                    detail=f"{connections.where} lacks {', '.join(missing)}",
-                )
-            return
+        if not (await connections.fetch(_EXISTS))[0][0]:
+            return None
+        done = {str(row[0]) for row in await connections.fetch(_DONE)}
     except errors.InsufficientPrivilege as error:
         raise _no_rights(connections, error) from error
     except Error as error:
         raise connections.unavailable(error) from error
-    await upgrade(connections)
+    return [name for name in _files() if name not in done]
 
 
 async def upgrade(connections: Connections) -> None:
