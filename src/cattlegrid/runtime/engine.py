@@ -339,8 +339,9 @@ class Engine:
         self._sessions.runners[session_id].poke(inbox_changed=True)
 
     def begin_draining(self) -> None:
-        """Take no new requests."""
+        """Take no new requests, and no sessions that others have left."""
         self.draining.set()
+        self._sessions.takes_no_more = True
 
     async def writer_of(self, session_id: str) -> tuple[SessionWriter, list[ev.Event]]:
         """Take the lease of a stream for a write that no runner makes (erasure). Raises LeaseHeld."""

@@ -51,6 +51,7 @@ class Sessions:
         self.streams = Streams()
         self.runners: dict[str, SessionRunner] = {}
         """The sessions at hand, by id."""
+        self.takes_no_more = False
         self._tools = msgspec.structs.replace(tools, stream_of=self.streams.fed)
         self._store = tools.store
         self._vault = vault
@@ -99,7 +100,12 @@ class Sessions:
         self.runners[runner.session.id] = runner
 
     async def attend(self, session_id: str) -> float:
-        """See to what waits in a session; for how many seconds another process has it, 0 when none does."""
+        """See to what waits in a session; for how many seconds another process has it, 0 when none does.
+
+        A process that stops takes none, so that what it has just handed over does not come back to it.
+        """
+        if self.takes_no_more and session_id not in self.runners:
+            return self._settings.lease_s
         try:
             runner = await self.runner(session_id)
         except LeaseHeld as error:

@@ -337,6 +337,20 @@ async def test_draining_cuts_short_what_takes_too_long_and_the_next_process_goes
     assert (await world.finished(accepted)).output == "Hello."
 
 
+async def test_what_a_stopping_process_has_handed_over_does_not_come_back_to_it(build: Build) -> None:
+    world = build(bundle(), [Stall(), answer("Hello.")])
+    accepted = await start(world)
+    await idle()
+    assert await world.upkeep.drain(0.01) == 1
+    await world.upkeep.recover()
+    await world.upkeep.attend_inboxes()
+    assert world.engine.runners == {}
+    assert await world.upkeep.drain(0.01) == 0
+    world.restart()
+    await world.upkeep.recover()
+    assert (await world.finished(accepted)).output == "Hello."
+
+
 async def test_a_held_run_does_not_hold_up_draining_and_survives_it(build: Build) -> None:
     till = Till()
     world = build(
