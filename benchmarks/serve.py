@@ -47,11 +47,11 @@ GOALS = {"added_p50_ms_1": 15.0, "added_p50_ms_50": 15.0, "rss_mb": 180.0}
 
 def main() -> None:
     """Measure and print; the last line is one JSON object."""
-    with tempfile.TemporaryDirectory() as folder, _scripted_model() as base_url:
+    with tempfile.TemporaryDirectory() as folder, scripted_model(latency_s=LATENCY_S) as base_url:
         root = Path(folder) / "shop"
         write_scaffold(root, "shop")
-        environ = _environ(OPENAI_BASE_URL=base_url, OPENAI_API_KEY="unused")
-        key = _key(root, environ)
+        environ = environ_of(OPENAI_BASE_URL=base_url, OPENAI_API_KEY="unused")
+        key = key_of(root, environ)
         with _server(root, environ) as (pid, url):
             result = asyncio.run(_measure(url, key, base_url))
             runs = WARM_UP + ALONE + OPEN_RUNS + AT_ONCE * CLOSED_ROUNDS
@@ -139,7 +139,7 @@ async def _plain_calls(http: aiohttp.ClientSession, base_url: str) -> float:
 
 
 @contextmanager
-def _scripted_model() -> Generator[str]:
+def scripted_model(*, latency_s: float) -> Generator[str]:
     """The base URL of a scripted model that takes its time."""
     command = [
         sys.executable,
@@ -148,7 +148,7 @@ def _scripted_model() -> Generator[str]:
         "--port",
         "0",
         "--latency-s",
-        str(LATENCY_S),
+        str(latency_s),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as model:
         try:
@@ -157,14 +157,18 @@ def _scripted_model() -> Generator[str]:
             model.terminate()
 
 
-def _environ(**more: str) -> dict[str, str]:
+def environ_of(**more: str) -> dict[str, str]:
+    """The environment of a server, without what this shell says about Cattlegrid or models."""
     kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CATTLEGRID_", "OPENAI_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CATTLEGRID_", "DATABASE_URL", "OPENAI_"))
     }
     return {**kept, **more}
 
 
-def _key(root: Path, environ: dict[str, str]) -> str:
+def key_of(root: Path, environ: dict[str, str]) -> str:
+    """A new API key of one user."""
     command = [
         sys.executable,
         "-m",

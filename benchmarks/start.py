@@ -52,7 +52,9 @@ def ready_s(root: Path) -> float:
     """Wall time from the start of a server until it says that it takes runs."""
     state = StateFolder(root / ".cattlegrid")
     environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CATTLEGRID_", "OPENAI_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CATTLEGRID_", "DATABASE_URL", "OPENAI_"))
     }
     began_s = time.perf_counter()
     with (root / "serve.log").open("wb") as log:

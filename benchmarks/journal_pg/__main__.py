@@ -9,6 +9,7 @@ processes with 100 sessions each.
     ratio_cpu_langgraph_to_ours    LangGraph's checkpointer alone, without its graph, by ours
     ratio_cpu_graph_to_ours        with its graph
     ratio_cpu_dbos_to_ours         a DBOS workflow of five steps by ours
+    takeover_p95_s                 from the kill of a server until another goes on with its runs; see `takeover.py`
 """
 
 import argparse
@@ -23,13 +24,15 @@ from pathlib import Path
 from benchmarks.common import environment, fdatasync_p50_ms, finish, machine, say, texts
 from benchmarks.journal.load import STEP_BYTES
 from benchmarks.journal_pg.server import Server, running
+from benchmarks.journal_pg.takeover import measure
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 SESSIONS = 100
 ROUNDS = {"ours": 20, "langgraph": 3, "langgraph_graph": 2, "dbos": 2}
 """Runs of each session and process."""
-GOALS_MOST = {"cpu_ms_per_run": 2.0}
+KILLS = 9
+GOALS_MOST = {"cpu_ms_per_run": 2.0, "takeover_p95_s": 6.0}
 GOALS_LEAST = {"ratio_cpu_dbos_to_ours": 5.0, "ratio_cpu_langgraph_to_ours": 4.0}
 
 Figures = dict[str, float]
@@ -63,7 +66,9 @@ def main() -> None:
                     rounds[name].append(_measure(server, command, processes))
             found[processes] = {name: _median(figures) for name, figures in rounds.items()}
             _tell(processes, found[processes])
-    _finish(found, sync_ms)
+        kills = max(1, round(KILLS * given.share))
+        takeover = measure(server.url(server.create()), Path(folder), kills=kills)
+    _finish(found, takeover, sync_ms)
 
 
 def _pythons(state: Path) -> dict[str, Path]:
@@ -138,7 +143,7 @@ def _tell(processes: int, sides: dict[str, Figures]) -> None:
         )
 
 
-def _finish(found: dict[int, dict[str, Figures]], sync_ms: float) -> None:
+def _finish(found: dict[int, dict[str, Figures]], takeover: Figures, sync_ms: float) -> None:
     many = found[3]
     ours_ms = many["ours"]["cpu_ms_per_run"]
     result: dict[str, object] = dict(many["ours"])
@@ -149,6 +154,7 @@ def _finish(found: dict[int, dict[str, Figures]], sync_ms: float) -> None:
     ):
         if side in many:
             result[key] = round(many[side]["cpu_ms_per_run"] / ours_ms, 2)
+    result |= takeover
     result["fdatasync_p50_ms"] = round(sync_ms, 3)
     result["processes"] = {str(processes): sides for processes, sides in found.items()}
     result["machine"] = machine()
