@@ -92,4 +92,5 @@ def serve_command(
 
 def _announce(settings: Settings, url: str) -> None:
     model = "the scripted model, a test instrument" if settings.scripted else "a real model"
-    out().print(f"Serving at {url}  ({settings.environment}, {model})")
+    store = "the database of DATABASE_URL" if settings.database_url else "a SQLite file"
+    out().print(f"Serving at {url}  ({settings.environment}, {model}, journal in {store})", soft_wrap=True)
