@@ -246,6 +246,17 @@ _TELEMETRY: Final = _area(
     },
 )
 
+_ATTACHMENTS: Final = _area(
+    "attachments",
+    {
+        "kinds": "Text, tables, PDF text and pictures come with a request, at every door that takes files.",
+        "limits": "Size, text, row, column, cell, page and count limits are declared, and what exceeds one is refused.",
+        "framed": "What is in a file is material in the user's turn, in a frame that no content can leave.",
+        "stored": "Files are bodies of their user, shown as references, there after a restart and gone with the user.",
+        "hostile": "Files that lie, are broken, loop or bomb are refused, and cost bounded time and memory.",
+    },
+)
+
 _CLI: Final = _area(
     "cli",
     {
@@ -348,6 +359,7 @@ REQUIREMENTS: Final = (
     *_IDENTITY,
     *_TELEMETRY,
     *_DOOR,
+    *_ATTACHMENTS,
     *_CLI,
     *_INPUT,
     *_FAULT,

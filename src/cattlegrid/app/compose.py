@@ -24,6 +24,7 @@ from cattlegrid.adapters.keys import unlock
 from cattlegrid.adapters.liveness import Holders
 from cattlegrid.adapters.models import Endpoint, HttpModelClient
 from cattlegrid.adapters.otlp import OtlpSender
+from cattlegrid.adapters.pdf import ChildPdfTexts
 from cattlegrid.adapters.prices import ModelPrices
 from cattlegrid.adapters.python_tools import PythonToolClient
 from cattlegrid.adapters.seal_log import SealLog
@@ -297,6 +298,7 @@ async def _parts(
         ids=ids,
         crash=_crash_points(settings.crash_at),
         stream_of=lambda _: RunStream(),
+        pdf=ChildPdfTexts(),
     )
     engine = Engine(shared, vault=opened.vault, bundles=registry, settings=held)
     upkeep = Upkeep(engine, store=store, vault=opened.vault, bundles=registry, clock=clock, settings=held)

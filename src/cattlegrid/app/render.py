@@ -198,6 +198,12 @@ def run_tree(run: Run, *, full: bool = False) -> Tree:
     tree = Tree(head, guide_style="dim")
     tree.add(_shown(f"{run.bundle}, {run.session_id}", full=full, style="dim"))
     branch = tree.add(_named("input", run.input, full=full))
+    for file in run.files:
+        branch.add(
+            _named(
+                "file", f"{file.name}  {file.media_type}, {file.size_bytes:,} bytes, {file.ref}", full=full
+            )
+        )
     _add_guards(branch, _of("input", run.guards or ()), full=full)
     approvals = {approval.id.removeprefix("apr_"): approval for approval in run.approvals}
     for step in run.steps or ():

@@ -65,6 +65,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     guards: tuple[str, ...] = ()
 
 
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    ref: str
+    name: str
+    media_type: str
+    size_bytes: int
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     session_id: str
@@ -84,6 +91,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     steps: tuple[Step, ...] | None = None
     guards: tuple[str, ...] | None = None
+    files: tuple[File, ...] = ()
 
     @property
     def over(self) -> bool:

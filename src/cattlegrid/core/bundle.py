@@ -28,6 +28,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     approval_s: float = 86_400.0
 
 
+class AttachmentLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the files that come with one request; a file can change each of them."""
+
+    count: int = 4
+    file_bytes: int = 524_288
+    text_bytes: int = 16_384
+    """Of the text that is taken out of one file."""
+    rows: int = 1_000
+    columns: int = 50
+    cell_chars: int = 1_000
+    pages: int = 30
+
+
 class ContextPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How the history is kept below `max_tokens` (an upper bound by bytes)."""
 
@@ -95,6 +108,13 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     """Path to SHA-256, of every file of the agent's folder."""
     lock_digest: str
     """SHA-256 of the project's dependency lock; empty when there is none."""
+    attachments: AttachmentLimits | msgspec.UnsetType = msgspec.UNSET
+    """Not part of the manifest while the agent declares none."""
+
+    @property
+    def attachment_limits(self) -> AttachmentLimits:
+        """The declared ones, or the defaults."""
+        return AttachmentLimits() if isinstance(self.attachments, msgspec.UnsetType) else self.attachments
 
     @property
     def offered_tools(self) -> tuple[ToolSpec, ...]:

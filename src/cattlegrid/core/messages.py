@@ -39,6 +39,16 @@ class Image(msgspec.Struct, frozen=True):
     """`image/png`, `image/jpeg`, `image/gif` or `image/webp`: what all providers read."""
 
 
+class File(msgspec.Struct, frozen=True):
+    """A file that a user sent along. What of it the model gets stands in the message's text or images."""
+
+    ref: str
+    """The body that holds the bytes."""
+    name: str
+    media_type: str
+    size_bytes: int
+
+
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message. `reasoning` holds JSON texts of opaque provider items; `tool_call_id` names the answered call."""
 
@@ -49,6 +59,9 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str = ""
     reasoning: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
+    files: tuple[File, ...] = ()
+    material: int = 0
+    """How many characters at the beginning of the text are from files; the user's own words follow."""
 
 
 class ToolSpec(msgspec.Struct, frozen=True):

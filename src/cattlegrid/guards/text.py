@@ -47,10 +47,12 @@ class Size:
             Crossing.TOOL_RESULT: limits.tool_result_bytes,
             Crossing.OUTPUT: limits.output_bytes,
         }[crossing]
+        # What is in files has limits of its own, which held when the files were read.
+        text = message.text[message.material :] if crossing is Crossing.INPUT else message.text
         # A character is at most four bytes, so that most texts need not be encoded to be judged.
-        if len(message.text) * 4 <= limit:
+        if len(text) * 4 <= limit:
             return ALLOWED
-        encoded = message.text.encode("utf-8", "surrogatepass")
+        encoded = text.encode("utf-8", "surrogatepass")
         if len(encoded) <= limit:
             return ALLOWED
         if crossing is not Crossing.OUTPUT:

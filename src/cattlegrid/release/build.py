@@ -11,7 +11,15 @@ from typing import Final
 
 import msgspec
 
-from cattlegrid.core.bundle import Bundle, ContextPolicy, Limits, ModelTier, OutcomeRule, Tool
+from cattlegrid.core.bundle import (
+    AttachmentLimits,
+    Bundle,
+    ContextPolicy,
+    Limits,
+    ModelTier,
+    OutcomeRule,
+    Tool,
+)
 from cattlegrid.core.errors import BundleInvalid, Problem
 from cattlegrid.release.files import AGENT_FILE, DEFAULT_TIER, PROJECT_FILE, AgentFile
 from cattlegrid.release.findings import Findings
@@ -223,6 +231,11 @@ def _bundle(
         snapshot=agent.snapshot,
         files={path: sha256_hex(content) for path, content in files.items()},
         lock_digest=sha256_hex(lock) if lock is not None else "",
+        attachments=(
+            msgspec.UNSET
+            if agent.attachments is None
+            else msgspec.convert(agent.attachments.model_dump(), AttachmentLimits)
+        ),
     )
     return msgspec.structs.replace(bundle, digest=sha256_hex(write_manifest(bundle)))
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from cattlegrid.calls.wire.formats import WireName
-from cattlegrid.core.bundle import ContextPolicy, Limits, OutcomeRule
+from cattlegrid.core.bundle import AttachmentLimits, ContextPolicy, Limits, OutcomeRule
 from cattlegrid.core.messages import ModelParams
 from cattlegrid.core.money import Price, nano_usd
 from cattlegrid.release.identity import IdentityFile
@@ -131,6 +131,25 @@ class LimitsFile(_File):
     """Seconds after which a held step expires, which rejects it."""
 
 
+class AttachmentsFile(_File):
+    """Bounds of the files that come with one request."""
+
+    count: Annotated[int, Field(ge=0, le=16)] = AttachmentLimits().count
+    """Files of one request; 0 takes none."""
+    file_bytes: Bytes = AttachmentLimits().file_bytes
+    """Size of one file."""
+    text_bytes: Bytes = AttachmentLimits().text_bytes
+    """Size of the text that is taken out of one file."""
+    rows: Annotated[int, Field(ge=1, le=1_000_000)] = AttachmentLimits().rows
+    """Rows of a table."""
+    columns: Annotated[int, Field(ge=1, le=10_000)] = AttachmentLimits().columns
+    """Columns of a table."""
+    cell_chars: Annotated[int, Field(ge=1, le=100_000)] = AttachmentLimits().cell_chars
+    """Characters of one cell."""
+    pages: Annotated[int, Field(ge=1, le=2_000)] = AttachmentLimits().pages
+    """Pages of a PDF file."""
+
+
 class OutcomeFile(_File):
     """When a session closes, and with which outcome."""
 
@@ -165,6 +184,8 @@ class AgentFile(_File):
     """Tool to condition over its arguments: such a call never runs."""
     limits: LimitsFile = LimitsFile()
     """Bounds of one run."""
+    attachments: AttachmentsFile | None = None
+    """Bounds of the files that come with one request."""
     features: Features = ()
     """Tags that a run may carry, for cost and review."""
     outcome: OutcomeFile = OutcomeFile()

@@ -23,13 +23,13 @@ from cattlegrid.core.errors import (
     StoreUnavailable,
     TooLarge,
 )
-from cattlegrid.core.messages import Message, Role
 from cattlegrid.core.principal import Principal
 from cattlegrid.journal import events as ev
 from cattlegrid.journal.bodies import OwnerBox
 from cattlegrid.journal.store import Entry, EntryQuery
 from cattlegrid.journal.vault import Vault
 from cattlegrid.runtime import inbox
+from cattlegrid.runtime.attachments import Told, told
 from cattlegrid.runtime.locks import Locks
 from cattlegrid.runtime.ports import Bundles
 from cattlegrid.runtime.reading import Reader
@@ -53,6 +53,8 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     box: OwnerBox
     content: bytes
     """The user's `Message`, as its body holds it."""
+    files: tuple[bytes, ...] = ()
+    """What the message refers to."""
     input_ref: str
     idempotency: str = ""
     """Unique per tenant, user and route; empty without a key."""
@@ -88,7 +90,7 @@ class Admission:
         version = await self._bundles.resolve(agent)
         bundle = await self._bundles.bundle(version.digest)
         box = await self._vault.create_owner(self._vault.owner_of(principal.tenant, principal.user))
-        asked = _asked(request, principal, bundle, box, scope=agent)
+        asked = await self._ask(request, principal, bundle, box, scope=agent)
         known = await self._known(asked)
         if known is not None:
             return known
@@ -102,14 +104,25 @@ class Admission:
         session = await self._own_session(session_id, principal)
         box = await self._vault.open_owner(session.owner)
         bundle = await self._bundles.bundle(session.ref)
-        return await self._submit(session, _asked(request, principal, bundle, box, scope=session_id))
+        asked = await self._ask(request, principal, bundle, box, scope=session_id)
+        return await self._submit(session, asked)
+
+    async def _ask(
+        self, request: RunRequest, principal: Principal, bundle: Bundle, box: OwnerBox, *, scope: str
+    ) -> _Asked:
+        """Raises InvalidRequest, TooLarge: what the request says or brings cannot be taken."""
+        if len(request.text.encode("utf-8", "surrogatepass")) > bundle.limits.input_bytes:
+            raise TooLarge(f"A request may have {bundle.limits.input_bytes} bytes.")
+        limits, pdf = bundle.attachment_limits, self._tools.pdf
+        said = await told(request.text, request.attachments, limits, ref_of=box.digest, pdf=pdf)
+        return _asked(request, said, principal, bundle, box, scope=scope)
 
     async def _open(self, asked: _Asked, version: BundleVersion, *, follows: str = "") -> Accepted:
         """Raises StoreUnavailable when another request was a moment faster and it is not the same."""
         run_id, started = self._tools.ids.run(), await self._run_started(asked)
         runner, opened = self._sessions.new(version, asked.bundle, asked.principal, asked.box)
         opened = replace(opened, thread=asked.thread, follows=follows)
-        runner.texts.put(asked.content)
+        _put(runner, asked)
         # At hand before it is durable: a client that leaves meanwhile must not leave a run that nobody drives.
         self._sessions.keep(runner)
         try:
@@ -185,7 +198,7 @@ class Admission:
         await self._check_last(session_id, asked.request.after_run, waiting)
         if runner is not None and runner.session.run is None and not waiting and not runner.waiting:
             run_id = self._tools.ids.run()
-            runner.texts.put(asked.content)
+            _put(runner, asked)
             await runner.begin(run_id, started)
             self._tools.crash.reach("run_started")
             return Accepted(session_id=session_id, run_id=run_id)
@@ -207,7 +220,7 @@ class Admission:
             request_digest=asked.request_digest,
             interrupt=asked.request.on_busy is OnBusy.INTERRUPT,
         )
-        await self._store.put_bodies([asked.box.seal(asked.content)])
+        await self._store.put_bodies([asked.box.seal(content) for content in (*asked.files, asked.content)])
         if await self._sessions.post(session_id, item):
             return Accepted(session_id=session_id, run_id=item.run_id)
         known = await self._known(asked)
@@ -259,10 +272,10 @@ class Admission:
         return known
 
 
-def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: OwnerBox, *, scope: str) -> _Asked:
-    message, content = encoded(Message(Role.USER, request.text))
-    if len(message.text.encode()) > bundle.limits.input_bytes:
-        raise TooLarge(f"A request may have {bundle.limits.input_bytes} bytes.")
+def _asked(
+    request: RunRequest, said: Told, principal: Principal, bundle: Bundle, box: OwnerBox, *, scope: str
+) -> _Asked:
+    message, content = encoded(said.message)
     idempotency, request_digest = "", ""
     if request.idempotency_key:
         one_address = request.route != RUNS
@@ -270,7 +283,8 @@ def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: Owner
         parts = (principal.tenant, principal.user, request.route, within, request.idempotency_key)
         idempotency = box.keyed("idempotency", *parts)
         target = (scope, request.thread, request.after_run) if one_address else ()
-        request_digest = box.keyed("request", *target, message.text, *request.features)
+        refs = [file.ref for file in message.files]
+        request_digest = box.keyed("request", *target, message.text, *request.features, *refs)
     thread = ""
     if request.thread:
         thread = box.keyed("thread", principal.tenant, principal.user, scope, request.thread)
@@ -280,11 +294,18 @@ def _asked(request: RunRequest, principal: Principal, bundle: Bundle, box: Owner
         bundle=bundle,
         box=box,
         content=content,
+        files=said.contents,
         input_ref=box.digest(content),
         idempotency=idempotency,
         request_digest=request_digest,
         thread=thread,
     )
+
+
+def _put(runner: SessionRunner, asked: _Asked) -> None:
+    """The bodies that travel with the request's first write."""
+    for content in (*asked.files, asked.content):
+        runner.texts.put(content)
 
 
 def _open_run(runner: SessionRunner | None, cancelled: set[str], asked: _Asked) -> str | None:

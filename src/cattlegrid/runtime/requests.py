@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from cattlegrid.core.messages import Usage
+from cattlegrid.core.messages import File, Usage
+from cattlegrid.runtime.attachments import Attachment
 
 RUNS: Final = "runs"
 
@@ -23,6 +24,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A user's request. `idempotency_key` is the client's own; `route` keeps keys of different doors apart."""
 
     text: str
+    attachments: tuple[Attachment, ...] = ()
     features: tuple[str, ...] = ()
     idempotency_key: str = ""
     route: str = RUNS
@@ -100,6 +102,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """running, held, or how it ended."""
     reason: str
     input: str
+    """What the user said, without what was in files."""
     output: str
     started_at: datetime
     finished_at: datetime | None
@@ -113,6 +116,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StepView, ...]
     guards: tuple[str, ...] = ()
     """What each guard said of the input and of the output."""
+    files: tuple[File, ...] = ()
+    """What the user sent along."""
 
 
 class SessionView(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from cattlegrid.journal import events as ev
 from cattlegrid.journal.store import JournalStore
 from cattlegrid.journal.writer import SessionWriter, Ticket
 from cattlegrid.runtime import inbox, intake, loop, wording
+from cattlegrid.runtime.attachments import NoPdf, PdfTexts
 from cattlegrid.runtime.calling import Caller
 from cattlegrid.runtime.fold import fold
 from cattlegrid.runtime.plan import Desk, Launch
@@ -47,6 +48,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     crash: CrashPoints
     stream_of: Callable[[str], RunStream]
     """The stream of a run, by its id."""
+    pdf: PdfTexts = NoPdf()
 
 
 class SessionRunner:

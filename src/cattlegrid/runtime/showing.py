@@ -48,6 +48,7 @@ def run_view(events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts,
     steps = _steps(events, texts)
     approvals = _approvals(events, opened, texts, entry)
     request = started.data.input_ref if isinstance(started.data, ev.RunStarted) else ""
+    said = texts.message(request)
     calls = [step for step in steps if step.status not in {"held", "refused"}]
     return RunView(
         id=entry.id,
@@ -56,7 +57,8 @@ def run_view(events: Sequence[ev.Event], opened: ev.SessionOpened, texts: Texts,
         bundle=bundle_name(opened),
         status=ended.status.value if ended is not None else entry.status,
         reason=ended.reason if ended is not None else "",
-        input=texts.message(request).text,
+        input=said.text[said.material :],
+        files=said.files,
         output=texts.text(ended.output_ref) if ended is not None else "",
         started_at=started.at,
         finished_at=finished.at if finished is not None else None,

@@ -16,7 +16,7 @@ from cattlegrid.runtime.streams import START, StreamItem
 from cattlegrid.server import chat_shapes as shapes
 from cattlegrid.server import door_names, doors, sse, views
 from cattlegrid.server.auth import Call, Caller
-from cattlegrid.server.client_words import newest, turn_of
+from cattlegrid.server.client_words import files_of, newest, turn_of
 from cattlegrid.server.contract import refusals, success
 from cattlegrid.server.door_names import place_of
 from cattlegrid.server.errors import answer, problem
@@ -57,8 +57,13 @@ async def create_chat_completion(
 ) -> Response:
     """Ask, in a new session or in the one that the header names."""
     said = [message.said for message in body.messages]
-    text = turn_of(newest(said) if session else said, param="messages")
-    request = RunRequest(text=text, idempotency_key=idempotency_key, route="chat")
+    told = newest(said) if session else said
+    request = RunRequest(
+        text=turn_of(told, param="messages"),
+        attachments=files_of(told),
+        idempotency_key=idempotency_key,
+        route="chat",
+    )
     accepted = await doors.accept(call, body.model, place_of(session), request)
     if body.stream:
         headers = {doors.SESSION_HEADER: accepted.session_id}

@@ -15,7 +15,7 @@ from cattlegrid.server import door_names, doors, views
 from cattlegrid.server.client_words import Said
 from cattlegrid.server.doors import Hint, sample
 from cattlegrid.server.inputs import Name
-from cattlegrid.server.response_inputs import Content, no_tools, plain_text, words_of
+from cattlegrid.server.response_inputs import Content, no_tools, plain_text, said_in
 from cattlegrid.server.response_models import Extension
 
 HINTS: Final = (
@@ -42,7 +42,7 @@ class ClientMessage(_Item):
 
     @property
     def said(self) -> Said:
-        return Said(self.role, words_of(self.content or ""))
+        return said_in(self.role, self.content or "")
 
 
 class StreamOptions(_Item):

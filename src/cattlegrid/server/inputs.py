@@ -4,13 +4,17 @@ Strict: unknown fields are refused and nothing is coerced. Where a rule spans fi
 document says it too.
 """
 
+from base64 import b64decode
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from cattlegrid.core.errors import InvalidRequest
 from cattlegrid.core.permissions import Role
+from cattlegrid.runtime.attachments import Attachment
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+FileName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 UserName = Annotated[
     str,
     Field(
@@ -40,12 +44,61 @@ class NewSession(_In):
     agent: Name = Field(description="The agent's name.", examples=["support"])
 
 
+class NewAttachment(_In):
+    """A file that comes with a request."""
+
+    name: FileName = Field(description="Its name.", examples=["orders.csv"])
+    media_type: Literal[
+        "text/plain",
+        "text/markdown",
+        "text/csv",
+        "application/json",
+        "application/pdf",
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+    ]
+    data: str = Field(
+        min_length=1, description="Its bytes, as base64 (RFC 4648, section 4).", examples=["YSxiCjEsMgo="]
+    )
+
+    @property
+    def attachment(self) -> Attachment:
+        """The file. Raises InvalidRequest."""
+        return Attachment(name=self.name, media_type=self.media_type, data=decoded(self.data))
+
+
+def decoded(text: str) -> bytes:
+    """The bytes that base64 stands for. Raises InvalidRequest."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise InvalidRequest("The bytes of a file are base64.", param="attachments") from None
+
+
+def attached(address: str, *, name: str, param: str) -> Attachment:
+    """The file that a `data:` address holds (RFC 2397). No other address is fetched. Raises InvalidRequest."""
+    head, comma, data = address.partition(",")
+    media_type = head.removeprefix("data:").removesuffix(";base64")
+    if not comma or head != f"data:{media_type};base64":
+        raise InvalidRequest("Files come as `data:` addresses with base64; nothing is fetched.", param=param)
+    return Attachment(name=name, media_type=media_type.lower(), data=decoded(data))
+
+
 class _Input(_In):
     input: str = Field(
         min_length=1,
         description="What the user says. Control characters are dropped; the agent's limit of bytes applies.",
         examples=["Order 17 came broken, I want my 79.90 back"],
     )
+    attachments: Annotated[
+        list[NewAttachment],
+        Field(
+            max_length=16,
+            description="Files: their text and pictures are material for the agent, within its limits.",
+        ),
+    ] = []
     features: Features = []
     on_busy: Literal["queue", "reject", "interrupt"] = Field(
         default="queue",

@@ -123,6 +123,15 @@ class Step(_Out):
     )
 
 
+class File(_Out):
+    """A file that a user sent along: a reference to it."""
+
+    ref: str = Field(description="The body that holds its bytes, encrypted with the user's key.")
+    name: str
+    media_type: str
+    size_bytes: int
+
+
 class Run(_Out):
     """One request and what came of it."""
 
@@ -132,8 +141,9 @@ class Run(_Out):
     bundle: str
     status: RunStatus
     reason: str
-    input: str
+    input: str = Field(description="What the user said, without what was in files.")
     output: str
+    files: list[File] = Field(description="What the user sent along.")
     started_at: datetime | None
     finished_at: datetime | None
     active_s: float = Field(description="Without the time on hold.")

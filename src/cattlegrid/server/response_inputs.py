@@ -17,10 +17,11 @@ from pydantic import (
     model_validator,
 )
 
+from cattlegrid.runtime.attachments import Attachment
 from cattlegrid.server.client_words import Said
 from cattlegrid.server.door_names import THREAD
 from cattlegrid.server.doors import Hint, kind_of, sample
-from cattlegrid.server.inputs import Name
+from cattlegrid.server.inputs import FileName, Name, attached
 
 HINTS: Final = (
     *(
@@ -73,9 +74,65 @@ class Refused(_Item):
         return self.refusal
 
 
+class Picture(_Item):
+    """A picture of the request, as responses have it."""
+
+    type: Literal["input_image"]
+    image_url: str = Field(description="A `data:` address.")
+
+    @property
+    def file(self) -> Attachment:
+        return attached(self.image_url, name="image", param="input")
+
+
+class Document(_Item):
+    """A file of the request, as responses have it."""
+
+    type: Literal["input_file"]
+    file_data: str = Field(description="A `data:` address.")
+    filename: FileName = "file"
+
+    @property
+    def file(self) -> Attachment:
+        return attached(self.file_data, name=self.filename, param="input")
+
+
+class _Address(_Item):
+    url: str
+
+
+class _FileData(_Item):
+    file_data: str
+    filename: FileName = "file"
+
+
+class ChatPicture(_Item):
+    """A picture of the request, as chats have it."""
+
+    type: Literal["image_url"]
+    image_url: _Address
+
+    @property
+    def file(self) -> Attachment:
+        return attached(self.image_url.url, name="image", param="messages")
+
+
+class ChatDocument(_Item):
+    """A file of the request, as chats have it."""
+
+    type: Literal["file"]
+    data: _FileData = Field(alias="file")
+
+    @property
+    def file(self) -> Attachment:
+        return attached(self.data.file_data, name=self.data.filename, param="messages")
+
+
+_Words = Text | Refused
+_Files = Picture | Document | ChatPicture | ChatDocument
+Parts = list[Annotated[_Words | _Files, Field(discriminator="type")]]
 Content = Annotated[
-    Annotated[str, Tag("text")]
-    | Annotated[list[Annotated[Text | Refused, Field(discriminator="type")]], Tag("list")],
+    Annotated[str, Tag("text")] | Annotated[Parts, Tag("list")],
     Discriminator(kind_of),
 ]
 
@@ -89,7 +146,7 @@ class ClientMessage(_Item):
 
     @property
     def said(self) -> Said:
-        return Said(self.role, words_of(self.content))
+        return said_in(self.role, self.content)
 
 
 class ClientCall(_Item):
@@ -254,9 +311,17 @@ class NewResponse(BaseModel):
         return [*said, *(item.said for item in self.input if not isinstance(item, Decision))]
 
 
-def words_of(content: str | list[Text | Refused]) -> str:
+def words_of(content: str | Parts) -> str:
     """The words of a message's content."""
-    return content if isinstance(content, str) else "\n".join(part.words for part in content)
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.words for part in content if isinstance(part, _Words))
+
+
+def said_in(role: str, content: str | Parts) -> Said:
+    """A message with its files. Raises InvalidRequest for one that is no file."""
+    parts = [] if isinstance(content, str) else content
+    return Said(role, words_of(content), tuple(part.file for part in parts if isinstance(part, _Files)))
 
 
 def no_tools(value: list[JsonValue] | None) -> list[JsonValue] | None:

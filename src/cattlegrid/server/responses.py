@@ -16,7 +16,7 @@ from cattlegrid.runtime.requests import Accepted, RunRequest, RunView
 from cattlegrid.runtime.streams import START
 from cattlegrid.server import doors, response_models, response_objects, sse, views
 from cattlegrid.server.auth import Call, Caller
-from cattlegrid.server.client_words import turn_of
+from cattlegrid.server.client_words import files_of, turn_of
 from cattlegrid.server.contract import Id, refusals, success
 from cattlegrid.server.door_names import Place, place_of
 from cattlegrid.server.operate import current_versions
@@ -51,8 +51,12 @@ async def create_response(
     if body.decisions:
         accepted = await _decide(call, body)
     else:
+        said = body.said
         request = RunRequest(
-            text=turn_of(body.said, param="input"), idempotency_key=idempotency_key, route="responses"
+            text=turn_of(said, param="input"),
+            attachments=files_of(said),
+            idempotency_key=idempotency_key,
+            route="responses",
         )
         accepted = await doors.accept(call, body.model, await _place(call, body), request)
     render = partial(_render, call, ignored, previous)

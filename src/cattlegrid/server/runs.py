@@ -239,6 +239,7 @@ def wants_events(accept: str) -> bool:
 def _request(body: inputs.NewRun | inputs.NextRun, wish: Wish) -> RunRequest:
     return RunRequest(
         text=body.input,
+        attachments=tuple(one.attachment for one in body.attachments),
         features=tuple(body.features),
         idempotency_key=wish.idempotency_key,
         on_busy=OnBusy(body.on_busy),

@@ -83,6 +83,7 @@ def run(view: RunView, principal: Principal, *, steps: bool = True) -> Json:
         "reason": view.reason,
         "input": view.input,
         "output": view.output,
+        "files": [msgspec.structs.asdict(one) for one in view.files],
         "started_at": None if view.status == QUEUED else view.started_at,
         "finished_at": view.finished_at,
         "active_s": view.active_s,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cattlegrid.core.bundle import Bundle
+from cattlegrid.core.bundle import AttachmentLimits, Bundle
 from cattlegrid.core.errors import BundleInvalid, IntegrityError, NotFound
 from cattlegrid.release.build import build, examine, require_clean
 from cattlegrid.release.loader import CodeBroken, load_code, unload_code
@@ -83,6 +83,20 @@ PARTS = {
     "parameter": ("cattlegrid.yaml", "temperature: 0", "temperature: 1"),
     "lock": ("requirements.lock", "a==1", "a==2"),
 }
+
+
+@pytest.mark.requirement("attachments:limits")
+def test_limits_of_attachments_are_part_of_the_version_once_they_are_declared(tmp_path: Path) -> None:
+    root = write_project(tmp_path)
+    before = build(load_project(root), "shop").bundle
+    assert before.attachment_limits == AttachmentLimits()
+    assert b"attachments" not in write_manifest(before)
+    file = root / "agents" / "shop" / "agent.yaml"
+    file.write_text(file.read_text() + "\nattachments:\n  rows: 7\n")
+    after = build(load_project(root), "shop").bundle
+    assert after.attachment_limits == AttachmentLimits(rows=7)
+    assert after.digest != before.digest
+    assert read_manifest(write_manifest(after), digest=after.digest) == after
 
 
 @pytest.mark.requirement("bundle:hash")

@@ -93,8 +93,8 @@ def test_all_mistakes_are_said_at_once() -> None:
         "agent.yaml:2: models: The tier `default` is missing. Add `default: small`",
         (
             "agent.yaml:3: extra: There is no key `extra` here. "
-            "Choose one of `$schema`, `approve`, `context`, `degrade`, `deny`, `description`, `features`, `limits`, "
-            "`loop`, `models`, `name`, `outcome`, `snapshot`, `tools`"
+            "Choose one of `$schema`, `approve`, `attachments`, `context`, `degrade`, `deny`, `description`, "
+            "`features`, `limits`, `loop`, `models`, `name`, `outcome`, `snapshot`, `tools`"
         ),
     ]
 
