@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -272,3 +273,10 @@ async def check(world: World, *, replayed: bool = True) -> None:
             assert report.steps == report.steps_total
     for run in await entries(world, "run"):
         assert run.status in {*ENDED, "held", "dead"}, run
+
+
+def second_process(world: World) -> World:
+    """Another process on the same store, while the first one still believes to be alive."""
+    other = copy(world)
+    other.restart()
+    return other

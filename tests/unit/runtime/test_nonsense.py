@@ -24,11 +24,11 @@ from tests.unit.runtime.support import (
     data_of,
     disk,
     idle,
+    second_process,
     show,
     start,
     told,
 )
-from tests.unit.runtime.test_processes import second_process
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requirement("fault:model-down")]
 

@@ -1,7 +1,6 @@
 """Processes that stop, stall, lose their store or their lease: what they may still do, and who goes on."""
 
 import asyncio
-from copy import copy
 
 import pytest
 
@@ -9,7 +8,7 @@ from cattlegrid.core.errors import NotFound, StoreUnavailable
 from cattlegrid.journal import events as ev
 from cattlegrid.runtime.requests import Accepted, RunRequest
 from cattlegrid.testing.models import Stall, answer
-from cattlegrid.testing.world import ANA, STAFF, FixedBundles, World
+from cattlegrid.testing.world import ANA, STAFF, FixedBundles
 from tests.unit.runtime.bank import by_turn
 from tests.unit.runtime.support import (
     LOOK,
@@ -26,18 +25,12 @@ from tests.unit.runtime.support import (
     entries,
     idle,
     kinds,
+    second_process,
     show,
     start,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-def second_process(world: World) -> World:
-    """Another process on the same store, while the first one still believes to be alive."""
-    other = copy(world)
-    other.restart()
-    return other
 
 
 @pytest.mark.requirement("fault:zombie")
