@@ -29,6 +29,8 @@ _LEASE_S: Final = 10.0
 _WAIT_S: Final = 0.1
 _ATTEMPTS: Final = 150
 """Waits for the lease of a release stream: a little longer than a lease that its holder left behind."""
+_AT_ONCE: Final = 50
+"""Few enough for a store to look them up at once: every new session asks whether there is a newer version."""
 _KEPT_BUNDLES: Final = 128
 _STREAM_PREFIX: Final = release_stream("")
 
@@ -108,10 +110,11 @@ class BundleRegistry:
     async def versions(self, agent: str) -> tuple[BundleVersion, ...]:
         """Every version of an agent, by number; empty for an unknown agent."""
         seq, known = self._read.get(agent, (0, ()))
-        rows = await self._store.rows(release_stream(agent), after_seq=seq)
-        if rows:
-            known = fold_versions([decode(row) for row in rows], known)
-            self._read[agent] = (rows[-1].seq, known)
+        while rows := await self._store.rows(release_stream(agent), after_seq=seq, limit=_AT_ONCE):
+            seq, known = rows[-1].seq, fold_versions([decode(row) for row in rows], known)
+            self._read[agent] = (seq, known)
+            if len(rows) < _AT_ONCE:
+                break
         return known
 
     async def agents(self) -> tuple[str, ...]:
