@@ -84,6 +84,8 @@ class RunStarted(_Data, frozen=True, kw_only=True, tag="run_started.1"):
     """Keyed digest of tenant, user, route and the client's Idempotency-Key."""
     request_digest: str = ""
     """Keyed digest of the request's body, to tell the same request from another one under the same key."""
+    files: tuple[str, ...] = ()
+    """References of the bodies of what was attached: retention deletes what no event names."""
 
 
 class InputChecked(_Data, frozen=True, kw_only=True, tag="input_checked.1"):

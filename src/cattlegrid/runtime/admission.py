@@ -54,6 +54,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes
     """The user's `Message`, as its body holds it."""
     files: tuple[bytes, ...] = ()
+    file_refs: tuple[str, ...] = ()
     """What the message refers to."""
     input_ref: str
     idempotency: str = ""
@@ -219,6 +220,7 @@ class Admission:
             idempotency=asked.idempotency,
             request_digest=asked.request_digest,
             interrupt=asked.request.on_busy is OnBusy.INTERRUPT,
+            files=asked.file_refs,
         )
         await self._store.put_bodies([asked.box.seal(content) for content in (*asked.files, asked.content)])
         if await self._sessions.post(session_id, item):
@@ -252,6 +254,7 @@ class Admission:
             roles=asked.roles,
             idempotency=asked.idempotency,
             request_digest=asked.request_digest,
+            files=asked.file_refs,
         )
 
     async def _known(self, asked: _Asked) -> Accepted | None:
@@ -276,6 +279,7 @@ def _asked(
     request: RunRequest, said: Told, principal: Principal, bundle: Bundle, box: OwnerBox, *, scope: str
 ) -> _Asked:
     message, content = encoded(said.message)
+    refs = tuple(file.ref for file in message.files)
     idempotency, request_digest = "", ""
     if request.idempotency_key:
         one_address = request.route != RUNS
@@ -283,7 +287,6 @@ def _asked(
         parts = (principal.tenant, principal.user, request.route, within, request.idempotency_key)
         idempotency = box.keyed("idempotency", *parts)
         target = (scope, request.thread, request.after_run) if one_address else ()
-        refs = [file.ref for file in message.files]
         request_digest = box.keyed("request", *target, message.text, *request.features, *refs)
     thread = ""
     if request.thread:
@@ -295,6 +298,7 @@ def _asked(
         box=box,
         content=content,
         files=said.contents,
+        file_refs=refs,
         input_ref=box.digest(content),
         idempotency=idempotency,
         request_digest=request_digest,

@@ -23,6 +23,7 @@ class QueuedRun(_Item, frozen=True, kw_only=True, tag="run"):
     idempotency: str = ""
     request_digest: str = ""
     interrupt: bool = False
+    files: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -302,6 +302,7 @@ class SessionRunner:
             roles=item.roles,
             idempotency=item.idempotency,
             request_digest=item.request_digest,
+            files=item.files,
         )
         begins: list[ev.Data] = [started]
         if item.idempotency and await self._tools.store.entry("idempotency", item.idempotency):

@@ -157,6 +157,25 @@ async def test_files_are_encrypted_and_gone_with_their_user(build: Build) -> Non
 
 
 @pytest.mark.requirement("attachments:stored")
+async def test_files_are_deleted_with_the_last_session_that_brought_them(build: Build) -> None:
+    world = build(bundle(), lambda _: answer("Seen."))
+    first = await world.engine.start("support", ANA, asking(CSV, IMAGE))
+    await world.finished(first)
+    second = await world.engine.start("support", ANA, asking(IMAGE))
+    await world.finished(second)
+    refs = {file.ref for file in await files_of(world, first.session_id)}
+    owner = world.vault.owner_of(ANA.tenant, ANA.user)
+    left: list[int] = []
+    for accepted in (first, second):
+        await world.engine.close_session(accepted.session_id, ANA)
+        await world.settled()
+        world.clock.advance(3_600.0)
+        assert await world.upkeep.retire(before=world.clock.now()) == 1
+        left.append(len(await world.store.bodies(owner, sorted(refs))))
+    assert left == [1, 0]
+
+
+@pytest.mark.requirement("attachments:stored")
 async def test_the_same_key_with_other_files_is_another_request(build: Build) -> None:
     world = build(bundle(), lambda _: answer("Seen."))
     keyed = replace(asking(IMAGE), idempotency_key="k")
