@@ -25,12 +25,14 @@ class InProcessRounds:
         self._clock = clock
         self._work: list[tuple[float, str, Callable[[], Awaitable[object]]]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending = False
 
     def every(self, interval_s: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Register work; it begins when the context is entered."""
         self._work.append((interval_s, name, work))
 
     async def __aenter__(self) -> Self:
+        self._ending = False
         self._tasks = [
             asyncio.create_task(self._repeat(interval_s, Round(name, work)), name=f"round {name}")
             for interval_s, name, work in self._work
@@ -38,14 +40,15 @@ class InProcessRounds:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ending = True  # a cancellation may get lost in what a round waits for: see `adapters.ending`
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _repeat(self, interval_s: float, round_: "Round") -> None:
-        while True:
+        while not self._ending:
             await round_.make()
-            await self._clock.sleep(interval_s)
+            await self._clock.sleep(0 if self._ending else interval_s)
 
 
 class Round:

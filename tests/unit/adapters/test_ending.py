@@ -1,10 +1,13 @@
 """A cancellation that is swallowed on its way still ends what it was meant for."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from cattlegrid.adapters.ending import uninterrupted, until_cancelled
+from cattlegrid.adapters.jobs import InProcessRounds
+from cattlegrid.testing.clock import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +39,25 @@ async def test_work_that_loses_cancellations_is_ended() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert deaf.left == -1
+
+
+@pytest.mark.requirement("jobs:stop")
+async def test_rounds_that_lose_the_cancellation_are_the_last_ones() -> None:
+    began = asyncio.Event()
+    made: list[int] = []
+
+    async def work() -> None:
+        made.append(len(made))
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    rounds = InProcessRounds(ManualClock())
+    rounds.every(0.5, "deaf", work)
+    async with asyncio.timeout(10):
+        async with rounds:
+            await began.wait()
+    assert made == [0]
 
 
 @pytest.mark.requirement("jobs:stop")

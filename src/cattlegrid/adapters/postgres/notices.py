@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from psycopg import Error
 
+from cattlegrid.adapters.ending import until_cancelled
 from cattlegrid.adapters.postgres.connections import Connections
 from cattlegrid.core.errors import StoreUnavailable
 from cattlegrid.journal.notices import Notice, Notices
@@ -77,7 +78,7 @@ class Post:
         stop = self._local.listen(hear)
         if self._hearing is None:
             follow = self._poll if self._connections.facts.pooled else self._follow
-            self._hearing = asyncio.get_running_loop().create_task(follow())
+            self._hearing = asyncio.get_running_loop().create_task(until_cancelled(follow()))
         return stop
 
     async def listening(self) -> None:
