@@ -262,6 +262,26 @@ async def test_workers_outlive_the_loss_of_every_connection(desk: Desk, clerk: T
 
 
 @pytest.mark.requirement("jobs:outage")
+async def test_a_job_whose_end_could_not_be_kept_is_settled_and_not_done_again(
+    desk: Desk, clerk: Till
+) -> None:
+    finish = "cattlegrid_jobs.procrastinate_finish_job_v1(bigint, cattlegrid_jobs.procrastinate_job_status, boolean)"
+    left = "SELECT status::text FROM cattlegrid_jobs.procrastinate_jobs WHERE task_name = 'task/pay'"
+    await clerk.jobs.put(payments(1))
+    desk.ask(f"ALTER FUNCTION {finish} RENAME TO away")
+    async with worker(desk, "a"):
+        await ended(clerk.jobs, 1)
+        desk.ask(
+            f"ALTER FUNCTION {finish.replace('procrastinate_finish_job_v1', 'away')} RENAME TO procrastinate_finish_job_v1"
+        )
+        await until(lambda: desk.ask(left) == [])
+        rounds = len(desk.notes("end"))
+        await until(lambda: len(desk.notes("end")) > rounds)
+    assert await clerk.jobs.tally("batch") == Tally(done=1)
+    assert desk.notes("pay") == ["a"]
+
+
+@pytest.mark.requirement("jobs:outage")
 async def test_a_database_that_does_not_answer_is_said_in_one_sentence(tmp_path: Path) -> None:
     jobs = SpreadJobs(f"postgresql://nobody@/nothing?host={tmp_path}")
     with pytest.raises(StoreUnavailable, match="PostgreSQL does not answer"):

@@ -5,10 +5,10 @@ behind a pooler nothing may be left in a session, so the names are written out i
 """
 
 import asyncio
+import contextlib
 import functools
 import re
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, cast
 
 from procrastinate import exceptions
@@ -42,7 +42,13 @@ class StoreConnector(BaseAsyncConnector):
         """Nothing to do."""
 
     async def execute_query_async(self, query: str, **arguments: Any) -> None:  # noqa: ANN401
-        await self._anywhere(query, arguments)
+        """Run what has no result: the end of a job, a heartbeat. Nobody hears of an error but who waits for `broken`.
+
+        procrastinate lets it end a task that nobody awaits. That a job is not there to be ended is no error: its worker
+        was given up, and another one has done it.
+        """
+        with contextlib.suppress(exceptions.ConnectorException):
+            await self._anywhere(query, arguments)
 
     async def execute_query_one_async(self, query: str, **arguments: Any) -> Row:  # noqa: ANN401
         return _one(await self._anywhere(query, arguments))
@@ -97,7 +103,7 @@ class StoreConnector(BaseAsyncConnector):
                 return await rows_of(connection, query, arguments)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def transaction(connections: Connections) -> AsyncGenerator[Connection]:
     """A connection for one transaction. Raises procrastinate.exceptions.ConnectorException."""
     with translated():
@@ -119,7 +125,7 @@ async def rows_of(connection: Connection, query: str, arguments: Row) -> list[Ro
         return await cursor.fetchall() if cursor.description is not None else []
 
 
-@contextmanager
+@contextlib.contextmanager
 def translated() -> Generator[None]:
     """Errors of the database as procrastinate knows them."""
     try:
