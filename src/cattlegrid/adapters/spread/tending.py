@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from typing import Final, LiteralString
 
 from procrastinate import sql
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
+from psycopg import Error
 
 from cattlegrid.adapters.ending import uninterrupted
 from cattlegrid.adapters.handlers import ATTEMPTS, KEPT_S
-from cattlegrid.adapters.postgres.connections import Connection, Connections
+from cattlegrid.adapters.postgres.connections import Connection, Connections, is_lost
 from cattlegrid.adapters.spread.connector import Row, rows_of, transaction
 
 ROUND: Final = "every/"
@@ -129,7 +131,13 @@ class Tending:
 
     async def tally(self, batch: str) -> dict[str, int]:
         """How many tasks of a batch are in which state."""
-        return {row["state"]: row["n"] for row in await self._all(_TALLY, {"batch": batch})}
+        try:
+            rows = await self._all(_TALLY, {"batch": batch})
+        except ConnectorException as error:
+            if not isinstance(error.__cause__, Error) or not is_lost(error.__cause__):
+                raise
+            rows = await self._all(_TALLY, {"batch": batch})  # a connection that broke, and changed nothing
+        return {row["state"]: row["n"] for row in rows}
 
     # what is left behind
 
