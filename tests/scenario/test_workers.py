@@ -43,7 +43,7 @@ class Shop:
         """Another worker, at work."""
         worker = Worker(self, name)
         self._workers.append(worker)
-        until(lambda: "Working, 2 jobs at once" in worker.said(), 30, worker.said)
+        until(lambda: "Working, 2 tasks at once" in worker.said(), 30, worker.said)
         return worker
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:

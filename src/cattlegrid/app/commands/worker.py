@@ -27,7 +27,7 @@ def worker_command(
     context: typer.Context,
     *,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, max=256, help="How many jobs to do at once.")
+        int, typer.Option("--concurrency", "-c", min=1, max=256, help="How many tasks to do at once.")
     ] = CONCURRENCY,
     environment: Annotated[
         str,
@@ -48,4 +48,4 @@ def worker_command(
 
 def _announce(settings: Settings, concurrency: int) -> None:
     model = "the scripted model, a test instrument" if settings.scripted else "a real model"
-    out().print(f"Working, {count(concurrency, 'job')} at once  ({settings.environment}, {model})")
+    out().print(f"Working, {count(concurrency, 'task')} at once  ({settings.environment}, {model})")
