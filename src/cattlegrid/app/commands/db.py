@@ -57,8 +57,8 @@ def check_command(context: typer.Context, *, as_json: JsonOption = False) -> Non
 def upgrade_command(context: typer.Context, *, as_json: JsonOption = False) -> None:
     """Bring the schema of the database to what this program needs.
 
-    Stop the servers of the older version first. All of it is done or nothing; two that upgrade at once wait for each
-    other. A new database gets its tables.
+    Stop the servers of the older version first. What was cut off can be repeated; two that upgrade at once wait for
+    each other. A new database gets its tables.
     """
     done = asyncio.run(upgrade(_own(_settings(context))))
     if as_json:
