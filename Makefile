@@ -22,7 +22,7 @@ lock: setup ## Write requirements/*.txt again (UPGRADE=1 or UPGRADE=name to move
 check: setup ## Format, lint, types, import contracts, dependencies, docs and lock files
 	@$(BIN)/python .ci/check.py
 
-test: setup ## All that CI runs: check, every test, the demo (under 10 minutes)
+test: setup ## All that CI runs: check, every test, the demo (about 13 minutes on two cores)
 	@failed=""; \
 	$(BIN)/python .ci/check.py || failed="$$failed check"; \
 	$(BIN)/python -m pytest || failed="$$failed pytest"; \
