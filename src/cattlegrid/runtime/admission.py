@@ -188,7 +188,7 @@ class Admission:
             runner = None
         if runner is not None and runner.session.outcome:
             raise SessionEnded("This session has ended. Start a new one.")
-        busy = runner is None and await self._has_open_run(session_id)
+        busy = runner is None and await self._reader.has_open_run(session_id)
         posted = [inbox.decode(item.data) for item in await self._store.inbox(session_id)]
         waiting = [item for item in posted if isinstance(item, inbox.QueuedRun)]
         # Whoever cancels and asks again wants an answer, even if the cancel is not folded in yet.
@@ -240,10 +240,6 @@ class Admission:
             last = max(newest, key=lambda run: int(run.ref)).id if newest else ""
         if last != run_id:
             raise Conflict("The conversation has gone on since: follow its last answer, or name the session.")
-
-    async def _has_open_run(self, session_id: str) -> bool:
-        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held", "dead"), limit=1)
-        return bool(await self._store.entries(query))
 
     async def _run_started(self, asked: _Asked) -> ev.RunStarted:
         return ev.RunStarted(

@@ -44,6 +44,11 @@ class Reader:
         own = entry.owner == self._vault.owner_of(principal.tenant, principal.user)
         return own or principal.may(Permission.READ_ALL)
 
+    async def has_open_run(self, session_id: str) -> bool:
+        """Whether a run of the session has begun and not ended."""
+        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held", "dead"), limit=1)
+        return bool(await self._store.entries(query))
+
     async def events(self, session_id: str) -> list[ev.Event]:
         """Everything recorded of a session, in order."""
         return [decode(row) for row in await self._store.rows(session_id)]

@@ -169,13 +169,11 @@ class Upkeep:
             with self._alone(entry.stream):
                 bundle = await self._bundles.bundle(entry.ref)
                 idle_s = (now - from_micros(entry.updated_us)) / timedelta(seconds=1)
-                if idle_s > bundle.outcome.idle_s and not await self._has_open_run(entry.stream):
+                if idle_s > bundle.outcome.idle_s and not await self._engine.reader.has_open_run(
+                    entry.stream
+                ):
                     close = inbox.Close(by=_CLOCK, reason="idle", since=str(entry.updated_us))
                     await self._post(entry.stream, close)
-
-    async def _has_open_run(self, session_id: str) -> bool:
-        query = EntryQuery(kind="run", stream=session_id, statuses=("running", "held", "dead"), limit=1)
-        return bool(await self._store.entries(query))
 
     async def _live(self, kind: str, status: str) -> list[Entry]:
         found: list[Entry] = []

@@ -16,8 +16,8 @@ from cattlegrid.adapters.postgres.appending import owners_of
 from cattlegrid.adapters.postgres.arrays import Bytes, Texts
 from cattlegrid.adapters.postgres.connections import Connections, Facts, is_unwritable
 from cattlegrid.adapters.postgres.notices import Post
-from cattlegrid.adapters.postgres.reading import Columns
 from cattlegrid.adapters.postgres.writing import Deletion, Writer
+from cattlegrid.adapters.rows import Columns, entry_of, feed_row_of, head_of, row_of
 from cattlegrid.adapters.sqlite.ledger import ErasureLedger
 from cattlegrid.core.errors import (
     AppendConflict,
@@ -173,14 +173,14 @@ class PostgresJournal:
             left_s = wait_us / 1_000_000
             raise LeaseHeld("Another writer holds this session.", detail=stream, retry_after_s=left_s)
         self._writer.know(stream, stream_id)
-        return reading.head_of((stream, epoch, seq, hash_, holder, until_us))
+        return head_of((stream, epoch, seq, hash_, holder, until_us))
 
     async def renew(self, stream: str, *, epoch: int, lease_s: float) -> Head:
         values = (self._now_us(), round(lease_s * 1_000_000), stream, epoch)
         rows = await self._shielded(self._after(stream, _RENEW, values))
         if not rows:
             raise AppendConflict("Another writer holds this session.", detail=f"lease {stream}")
-        return reading.head_of(rows[0])
+        return head_of(rows[0])
 
     async def release(self, stream: str, *, epoch: int) -> None:
         await self._shielded(self._after(stream, _RELEASE, (stream, epoch)))
@@ -190,16 +190,16 @@ class PostgresJournal:
 
     async def head(self, stream: str) -> Head | None:
         rows = await self._read(reading.HEAD, (stream,))
-        return reading.head_of(rows[0]) if rows else None
+        return head_of(rows[0]) if rows else None
 
     # reading
 
     async def rows(self, stream: str, *, after_seq: int = 0, limit: int | None = None) -> Sequence[Row]:
         found = await self._read(reading.ROWS, (stream, after_seq, limit))
-        return [reading.row_of(stream, columns) for columns in found]
+        return [row_of(stream, columns) for columns in found]
 
     async def feed(self, after: int, *, limit: int = 1_000) -> Sequence[FeedRow]:
-        return [reading.feed_row_of(columns) for columns in await self._read(reading.FEED, (after, limit))]
+        return [feed_row_of(columns) for columns in await self._read(reading.FEED, (after, limit))]
 
     async def bodies(self, owner: str, digests: Sequence[str]) -> Sequence[BodyRow]:
         wanted = list(dict.fromkeys(digests))
@@ -223,10 +223,10 @@ class PostgresJournal:
 
     async def entry(self, kind: str, id: str) -> Entry | None:
         rows = await self._read(reading.ENTRY, (kind, id))
-        return reading.entry_of(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     async def entries(self, query: EntryQuery) -> Sequence[Entry]:
-        return [reading.entry_of(columns) for columns in await self._read(*reading.entries(query))]
+        return [entry_of(columns) for columns in await self._read(*reading.entries(query))]
 
     # inbox
 
@@ -275,7 +275,7 @@ class PostgresJournal:
         rows = await self._shielded(
             self._connections.read(reading.CHANGED, (position,), patience_s=owners.LONG_S)
         )
-        return rows[0][0], [reading.head_of(row[1:]) for row in rows if row[1]]
+        return rows[0][0], [head_of(row[1:]) for row in rows if row[1]]
 
     async def ping(self) -> None:
         """Prove that a durable write is possible: by one within the last second, and by an answer now."""

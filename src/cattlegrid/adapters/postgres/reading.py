@@ -1,23 +1,19 @@
 """The queries of the port: SQL with its values, and from rows to frozen values."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from cattlegrid.journal.codec import from_micros
+from cattlegrid.adapters import rows
+from cattlegrid.adapters.rows import Columns
 from cattlegrid.journal.directory import LIVE_STATUSES
-from cattlegrid.journal.store import BodyRow, Entry, EntryQuery, FeedRow, Head, InboxItem, OwnerKey, Row
+from cattlegrid.journal.store import BodyRow, EntryQuery, InboxItem, OwnerKey
 
-Columns = tuple[Any, ...]
 Query = tuple[str, Sequence[object]]
 
-_LIVE: Final = "status IN (" + ", ".join(f"'{status}'" for status in LIVE_STATUSES) + ")"
-_HEAD: Final = "stream, epoch, seq, hash, holder, lease_until_us"
-_ROW: Final = "seq, run_id, type, at_us, data, prev_hash, hash"
-_ENTRY: Final = "kind, id, stream, tenant, owner, agent, status, ref, digest, due_us, created_us, updated_us"
 
-HEAD: Final = f"SELECT {_HEAD} FROM cattlegrid.heads WHERE stream = $1"
+HEAD: Final = f"SELECT {rows.HEAD} FROM cattlegrid.heads WHERE stream = $1"
 ROWS: Final = (
-    f"SELECT {_ROW} FROM cattlegrid.events "
+    f"SELECT {rows.ROW} FROM cattlegrid.events "
     "WHERE stream_id = (SELECT id FROM cattlegrid.heads WHERE stream = $1) AND seq > $2 ORDER BY seq LIMIT $3"
 )
 FEED: Final = "SELECT * FROM cattlegrid.feed($1, $2)"
@@ -26,7 +22,7 @@ BODIES: Final = (
     "SELECT digest, sealed FROM cattlegrid.bodies "
     "WHERE owner_id = (SELECT id FROM cattlegrid.owners WHERE owner = $1) AND digest = ANY ($2)"
 )
-ENTRY: Final = f"SELECT {_ENTRY} FROM cattlegrid.entries WHERE kind = $1 AND id = $2"
+ENTRY: Final = f"SELECT {rows.ENTRY} FROM cattlegrid.entries WHERE kind = $1 AND id = $2"
 INBOX: Final = (
     "SELECT id, stream, key, data, at_us FROM cattlegrid.inbox "
     "WHERE stream = $1 AND data IS NOT NULL ORDER BY position"
@@ -68,64 +64,18 @@ def entries(query: EntryQuery) -> Query:
     if query.statuses:
         conditions.append(f"status = ANY ({value(list(query.statuses))})")
         if set(query.statuses) <= set(LIVE_STATUSES):
-            conditions.append(_LIVE)  # the very words of the partial index
+            conditions.append(rows.LIVE)  # the very words of the partial index
     where = " AND ".join(conditions)
     return (
-        f"SELECT {_ENTRY} FROM cattlegrid.entries WHERE {where} ORDER BY id DESC LIMIT {value(query.limit)}",
+        f"SELECT {rows.ENTRY} FROM cattlegrid.entries WHERE {where} ORDER BY id DESC LIMIT {value(query.limit)}",
         values,
     )
-
-
-def head_of(row: Columns) -> Head:
-    """A head from its columns `stream, epoch, seq, hash, holder, lease_until_us`."""
-    stream, epoch, seq, hash_, holder, until_us = row
-    until = None if until_us is None else from_micros(until_us)
-    return Head(stream=stream, epoch=epoch, seq=seq, hash=hash_, holder=holder, lease_until=until)
-
-
-def row_of(stream: str, columns: Columns) -> Row:
-    """An event of a stream."""
-    seq, run_id, type_, at_us, data, prev_hash, hash_ = columns
-    return Row(
-        stream=stream,
-        seq=seq,
-        run_id=run_id,
-        type=type_,
-        at_us=at_us,
-        data=data,
-        prev_hash=prev_hash,
-        hash=hash_,
-    )
-
-
-def feed_row_of(columns: Columns) -> FeedRow:
-    """An event with its position and the name of its stream in front."""
-    return FeedRow(position=columns[0], row=row_of(columns[1], columns[2:]))
 
 
 def body_of(owner: str, columns: Columns) -> BodyRow:
     """A body of an owner."""
     digest, sealed = columns
     return BodyRow(owner=owner, digest=digest, sealed=sealed)
-
-
-def entry_of(columns: Columns) -> Entry:
-    """A line of the directory."""
-    kind, id_, stream, tenant, owner, agent, status, ref, digest, due_us, created_us, updated_us = columns
-    return Entry(
-        kind=kind,
-        id=id_,
-        stream=stream,
-        tenant=tenant,
-        owner=owner,
-        agent=agent,
-        status=status,
-        ref=ref,
-        digest=digest,
-        due_us=due_us,
-        created_us=created_us,
-        updated_us=updated_us,
-    )
 
 
 def item_of(columns: Columns) -> InboxItem:

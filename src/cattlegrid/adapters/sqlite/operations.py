@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from cattlegrid.adapters.rows import head_of
 from cattlegrid.adapters.sqlite import owners
 from cattlegrid.adapters.sqlite.appending import Refused
 from cattlegrid.adapters.sqlite.ledger import ErasureLedger
-from cattlegrid.adapters.sqlite.reading import head_of
 from cattlegrid.adapters.sqlite.writing import Operation, Writer
 from cattlegrid.core.errors import AppendConflict, LeaseHeld, SessionEnded, StoreUnavailable
 from cattlegrid.journal.codec import GENESIS, micros

@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
+from cattlegrid.adapters.rows import ENTRY, HEAD, LIVE, ROW, entry_of, feed_row_of, head_of, row_of
 from cattlegrid.adapters.sqlite.database import Database, unavailable
 from cattlegrid.adapters.sqlite.threads import Job
 from cattlegrid.core.errors import StoreUnavailable
-from cattlegrid.journal.codec import from_micros
 from cattlegrid.journal.directory import LIVE_STATUSES
 from cattlegrid.journal.store import BodyRow, Entry, EntryQuery, FeedRow, Head, InboxItem, OwnerKey, Row
 
@@ -15,10 +15,6 @@ T = TypeVar("T")
 Query = Callable[[sqlite3.Connection], T]
 
 _AT_ONCE: Final = 500
-_LIVE: Final = "status IN (" + ", ".join(f"'{status}'" for status in LIVE_STATUSES) + ")"
-_HEAD: Final = "stream, epoch, seq, hash, holder, lease_until_us"
-_ROW: Final = "seq, run_id, type, at_us, data, prev_hash, hash"
-_ENTRY: Final = "kind, id, stream, tenant, owner, agent, status, ref, digest, due_us, created_us, updated_us"
 
 
 class Reader:
@@ -53,37 +49,30 @@ class Reader:
             self._connection = None
 
 
-def head_of(row: tuple[Any, ...]) -> Head:
-    """A head from its columns `stream, epoch, seq, hash, holder, lease_until_us`."""
-    stream, epoch, seq, hash_, holder, until_us = row
-    until = None if until_us is None else from_micros(until_us)
-    return Head(stream=stream, epoch=epoch, seq=seq, hash=hash_, holder=holder, lease_until=until)
-
-
 def head(connection: sqlite3.Connection, stream: str) -> Head | None:
     """Where a stream ends."""
-    row = connection.execute(f"SELECT {_HEAD} FROM heads WHERE stream=?", (stream,)).fetchone()  # noqa: S608
+    row = connection.execute(f"SELECT {HEAD} FROM heads WHERE stream=?", (stream,)).fetchone()  # noqa: S608
     return None if row is None else head_of(row)
 
 
 def rows(connection: sqlite3.Connection, stream: str, after_seq: int, limit: int | None) -> list[Row]:
     """Events of one stream, oldest first."""
     found = connection.execute(
-        f"SELECT {_ROW} FROM events WHERE stream_id=(SELECT id FROM heads WHERE stream=?) AND seq>? "  # noqa: S608
+        f"SELECT {ROW} FROM events WHERE stream_id=(SELECT id FROM heads WHERE stream=?) AND seq>? "  # noqa: S608
         "ORDER BY seq LIMIT ?",
         (stream, after_seq, -1 if limit is None else limit),
     )
-    return [_row(stream, columns) for columns in found]
+    return [row_of(stream, columns) for columns in found]
 
 
 def feed(connection: sqlite3.Connection, after: int, limit: int) -> list[FeedRow]:
     """Events of all streams, oldest first."""
     found = connection.execute(
-        f"SELECT position, (SELECT stream FROM heads WHERE id=stream_id), {_ROW} FROM events "  # noqa: S608
+        f"SELECT position, (SELECT stream FROM heads WHERE id=stream_id), {ROW} FROM events "  # noqa: S608
         "WHERE position>? ORDER BY position LIMIT ?",
         (after, limit),
     )
-    return [FeedRow(position=columns[0], row=_row(columns[1], columns[2:])) for columns in found]
+    return [feed_row_of(columns) for columns in found]
 
 
 def bodies(connection: sqlite3.Connection, owner: str, digests: Sequence[str]) -> list[BodyRow]:
@@ -104,8 +93,8 @@ def bodies(connection: sqlite3.Connection, owner: str, digests: Sequence[str]) -
 
 def entry(connection: sqlite3.Connection, kind: str, id: str) -> Entry | None:
     """One line of the directory."""
-    row = connection.execute(f"SELECT {_ENTRY} FROM entries WHERE kind=? AND id=?", (kind, id)).fetchone()  # noqa: S608
-    return None if row is None else _entry(row)
+    row = connection.execute(f"SELECT {ENTRY} FROM entries WHERE kind=? AND id=?", (kind, id)).fetchone()  # noqa: S608
+    return None if row is None else entry_of(row)
 
 
 def entries(connection: sqlite3.Connection, query: EntryQuery) -> list[Entry]:
@@ -137,12 +126,12 @@ def entries(connection: sqlite3.Connection, query: EntryQuery) -> list[Entry]:
         index = "INDEXED BY entries_owner"
     elif query.statuses and set(query.statuses) <= set(LIVE_STATUSES):
         index = "INDEXED BY entries_live"
-        where += f" AND {_LIVE}"  # the very words of the partial index
+        where += f" AND {LIVE}"  # the very words of the partial index
     found = connection.execute(
-        f"SELECT {_ENTRY} FROM entries {index} WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
+        f"SELECT {ENTRY} FROM entries {index} WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
         (*values, query.limit),
     )
-    return [_entry(row) for row in found]
+    return [entry_of(row) for row in found]
 
 
 def inbox(connection: sqlite3.Connection, stream: str) -> list[InboxItem]:
@@ -182,42 +171,10 @@ def heads_changed_since(connection: sqlite3.Connection, position: int) -> tuple[
     try:
         last = connection.execute("SELECT max(position) FROM events").fetchone()[0] or 0
         found = connection.execute(
-            f"SELECT {_HEAD} FROM heads "  # noqa: S608
+            f"SELECT {HEAD} FROM heads "  # noqa: S608
             "WHERE id IN (SELECT DISTINCT stream_id FROM events WHERE position>?) ORDER BY stream",
             (position,),
         ).fetchall()
     finally:
         connection.execute("COMMIT")
     return last, [head_of(row) for row in found]
-
-
-def _row(stream: str, columns: tuple[Any, ...]) -> Row:
-    seq, run_id, type_, at_us, data, prev_hash, hash_ = columns
-    return Row(
-        stream=stream,
-        seq=seq,
-        run_id=run_id,
-        type=type_,
-        at_us=at_us,
-        data=data,
-        prev_hash=prev_hash,
-        hash=hash_,
-    )
-
-
-def _entry(columns: tuple[Any, ...]) -> Entry:
-    kind, id_, stream, tenant, owner, agent, status, ref, digest, due_us, created_us, updated_us = columns
-    return Entry(
-        kind=kind,
-        id=id_,
-        stream=stream,
-        tenant=tenant,
-        owner=owner,
-        agent=agent,
-        status=status,
-        ref=ref,
-        digest=digest,
-        due_us=due_us,
-        created_us=created_us,
-        updated_us=updated_us,
-    )
